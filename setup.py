@@ -1,0 +1,110 @@
+"""The build of the two editions; what is said declaratively stands in pyproject.toml.
+
+The compiled set is found, never listed: every `.py` of a compiled room that has a sibling `.pxd`, and every `.pyx` of
+`_native`. Rules:
+
+- A compile that fails fails the build. `WEFT_PURE_BUILD=1` is the only way to a plain wheel (tag py3-none-any).
+- Generated C lives under `build/`, and nothing is built in place: a `.so` beside an edited `.py` would hide the edit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+SOURCE = ROOT / "src"
+COMPILED_ROOMS = ("_core", "_io", "_net")
+NATIVE_ROOM = "_native"
+COMPILE_ARGS = ["-O2", "-fno-strict-overflow", "-Wno-unused-function", "-Wno-unreachable-code"]
+DIRECTIVES = {
+    "language_level": 3,
+    "annotation_typing": False,
+    "boundscheck": False,
+    "wraparound": False,
+    "freethreading_compatible": True,
+}
+
+
+def is_pure_build() -> bool:
+    return os.environ.get("WEFT_PURE_BUILD", "") not in ("", "0")
+
+
+def compiled_sources() -> list[Path]:
+    """The source files of the compiled set, in a stable order."""
+    package = SOURCE / "weft"
+    augmented = [pxd.with_suffix(".py") for room in COMPILED_ROOMS for pxd in (package / room).rglob("*.pxd")]
+    missing = [str(path.relative_to(ROOT)) for path in augmented if not path.exists() and path.stem != "__init__"]
+    if missing:
+        raise SystemExit(f"a .pxd without its .py: {', '.join(sorted(missing))}")
+    sources = [path for path in augmented if path.stem != "__init__"]
+    return sorted(sources + list((package / NATIVE_ROOM).glob("*.pyx")))
+
+
+def extensions() -> list[Extension]:
+    """The extension modules of the compiled edition, their C generated under build/."""
+    from Cython.Build import cythonize
+
+    modules = [
+        Extension(
+            ".".join(path.relative_to(SOURCE).with_suffix("").parts),
+            [str(path.relative_to(ROOT))],
+            extra_compile_args=COMPILE_ARGS,
+        )
+        for path in compiled_sources()
+    ]
+    generated = ROOT / "build" / f"cython-{sys.implementation.cache_tag}"
+    # Cython's own time stamps know the sources, not the directives and flags that stand in this file.
+    oldest = min((path.stat().st_mtime for path in generated.rglob("*.c")), default=float("inf"))
+    return cythonize(
+        modules,
+        include_path=[str(SOURCE)],
+        build_dir=str(generated.relative_to(ROOT)),
+        compiler_directives=DIRECTIVES,
+        force=Path(__file__).stat().st_mtime > oldest,
+        nthreads=0,
+    )
+
+
+class BuildPython(build_py):
+    """Copies the package, and takes away what an earlier build left in build/lib: it would slip into the wheel."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        wanted = {Path(path).resolve() for path in self.get_outputs(include_bytecode=False)}
+        if self.distribution.has_ext_modules():
+            wanted |= {Path(path).resolve() for path in self.get_finalized_command("build_ext").get_outputs()}
+        for path in Path(self.build_lib).rglob("*"):
+            if path.is_file() and path.resolve() not in wanted:
+                path.unlink()
+
+
+class BuildExtensions(build_ext):
+    """Compiles in parallel, and never beside the sources."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count() or 1
+
+    def run(self) -> None:
+        if self.inplace or self.editable_mode:
+            raise SystemExit(
+                "weft is never compiled in place: a .so beside an edited .py hides the edit.\n"
+                "For an editable (plain) install: WEFT_PURE_BUILD=1 pip install -e .\n"
+                "For the compiled edition:        pip install ."
+            )
+        super().run()
+
+
+setup(
+    ext_modules=[] if is_pure_build() else extensions(),
+    cmdclass={"build_py": BuildPython, "build_ext": BuildExtensions},
+)
