@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT / "src"
 COMPILED_ROOMS = ("_core", "_io", "_net")
 NATIVE_ROOM = "_native"
-COMPILE_ARGS = ["-O2", "-fno-strict-overflow", "-Wno-unused-function", "-Wno-unreachable-code"]
+COMPILE_ARGS = ["-O2", "-g0", "-fno-strict-overflow", "-Wno-unused-function", "-Wno-unreachable-code"]
 DIRECTIVES = {
     "language_level": 3,
     "annotation_typing": False,
@@ -50,25 +51,29 @@ def extensions() -> list[Extension]:
     """The extension modules of the compiled edition, their C generated under build/."""
     from Cython.Build import cythonize
 
-    modules = [
-        Extension(
-            ".".join(path.relative_to(SOURCE).with_suffix("").parts),
-            [str(path.relative_to(ROOT))],
-            extra_compile_args=COMPILE_ARGS,
-        )
-        for path in compiled_sources()
-    ]
     generated = ROOT / "build" / f"cython-{sys.implementation.cache_tag}"
     # Cython's own time stamps know the sources, not the directives and flags that stand in this file.
     oldest = min((path.stat().st_mtime for path in generated.rglob("*.c")), default=float("inf"))
-    return cythonize(
-        modules,
-        include_path=[str(SOURCE)],
-        build_dir=str(generated.relative_to(ROOT)),
-        compiler_directives=DIRECTIVES,
-        force=Path(__file__).stat().st_mtime > oldest,
-        nthreads=0,
-    )
+    # From within src/, so that a traceback names the file as it lies below site-packages: weft/_core/task.py.
+    with chdir(SOURCE):
+        modules = cythonize(
+            [
+                Extension(
+                    ".".join(path.relative_to(SOURCE).with_suffix("").parts),
+                    [str(path.relative_to(SOURCE))],
+                    extra_compile_args=COMPILE_ARGS,
+                )
+                for path in compiled_sources()
+            ],
+            build_dir=str(generated),
+            compiler_directives=DIRECTIVES,
+            force=Path(__file__).stat().st_mtime > oldest,
+        )
+    for module in modules:
+        # setuptools wants its sources relative to the root.
+        module.sources = [os.path.relpath(SOURCE / path, ROOT) for path in module.sources]
+        module.depends = []
+    return modules
 
 
 class BuildPython(build_py):

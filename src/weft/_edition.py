@@ -92,5 +92,5 @@ if sys.platform == "win32":
 
 _forced = _why_plain()
 _edition: Edition = "compiled" if _has_compiled() and not _forced else "plain"
-if _forced and not any(isinstance(finder, type) and finder is _PlainFinder for finder in sys.meta_path):
+if _forced and _PlainFinder not in sys.meta_path:
     sys.meta_path.insert(0, _PlainFinder)
