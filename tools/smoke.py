@@ -1,6 +1,6 @@
 """Does an installed Weft work at all, and is it the edition that was meant? Standard library only.
 
-    python tools/smoke.py --edition compiled|plain
+python tools/smoke.py --edition compiled|plain
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ needs it; each must do in plain Python what it does compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-__all__ = ["cast", "compiled", "locals"]
+__all__ = ["cast", "compiled"]
 
 _T = TypeVar("_T")
 
@@ -26,12 +25,3 @@ compiled: bool = False
 def cast(kind: object, value: _T, typecheck: bool = False) -> _T:
     """`value` itself: a C cast has no meaning in plain Python, and `typecheck` guards only the C one."""
     return value
-
-
-def locals(**kinds: object) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that leaves the function as it is: the C types of locals have no meaning in plain Python."""
-    return _unchanged
-
-
-def _unchanged(function: Callable[..., Any]) -> Callable[..., Any]:
-    return function

@@ -2,13 +2,13 @@
 
 Rules for whoever edits this file:
 
-- `weft/__init__.py` imports it before any other part of Weft: the choice is made when this module is imported, and it is
-  for the whole process. Half of one edition and half of the other is never right (a compiled class can't inherit the plain
-  one of its `.pxd`), so it is all `.py` or all that was built.
+- `weft/__init__.py` imports it before any other part of Weft: the choice is made when this module is imported, and it
+  is for the whole process. Half of one edition and half of the other is never right (a compiled class can't inherit the
+  plain one of its `.pxd`), so it is all `.py` or all that was built.
 - It imports nothing of Weft, and from the standard library only what the interpreter has loaded already.
 
-Why a finder and not another installed copy: the wheel carries the `.py` files anyway, so the plain edition of an installed
-Weft (for a debugger, or to rule the compiler out) costs one environment variable.
+Why a finder and not another installed copy: the wheel carries the `.py` files anyway, so the plain edition of an
+installed Weft (for a debugger, or to rule the compiler out) costs one environment variable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, FileFinder,
 from types import ModuleType
 from typing import Literal
 
-__all__ = ["Edition", "edition", "reason"]
+__all__ = ["EDITION", "Edition", "edition", "reason"]
 
 Edition = Literal["compiled", "plain"]
 
@@ -74,12 +74,12 @@ def _has_compiled() -> bool:
 
 def edition() -> Edition:
     """The edition that runs in this process: `"compiled"` or `"plain"`. Any thread; never changes after import."""
-    return _edition
+    return EDITION
 
 
 def reason() -> str:
     """One clause that says why the edition is what it is, for people (`weft doctor`)."""
-    if _edition == "compiled":
+    if EDITION == "compiled":
         return "compiled modules are installed"
     return _forced or "no compiled modules are installed for this Python"
 
@@ -91,6 +91,6 @@ if sys.platform == "win32":
     )
 
 _forced = _why_plain()
-_edition: Edition = "compiled" if _has_compiled() and not _forced else "plain"
+EDITION: Edition = "compiled" if _has_compiled() and not _forced else "plain"
 if _forced and _PlainFinder not in sys.meta_path:
     sys.meta_path.insert(0, _PlainFinder)
