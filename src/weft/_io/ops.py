@@ -1,0 +1,52 @@
+"""The kernel calls of transports, counted: the only door from a transport to the kernel.
+
+Each answers as `_native.sock` does: None or -1 for "not now", an OSError for the rest. One `Ops` belongs to one loop,
+is used by its thread only, and shares one receive buffer among all its transports.
+
+Why a door and not direct calls: a poller that completes operations (io_uring) or a simulated network has to stand
+exactly here.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from weft._core.hooks import Counters
+from weft._native.sock import Kernel
+
+
+class Ops:
+    """recv, send and accept for one loop."""
+
+    __slots__ = ("_kernel", "counters")
+
+    def __init__(self) -> None:
+        self._kernel = Kernel()
+        #: The loop's counters; a poller without a loop counts for itself.
+        self.counters = Counters()
+
+    def recv(self, sock: socket.socket, fd: int) -> bytes | None:
+        """What has arrived, up to 256 KiB; b"" at the end of the stream; None when nothing is there yet."""
+        self.counters.recvs += 1
+        return self._kernel.recv(sock, fd)
+
+    def recv_into(self, sock: socket.socket, fd: int, target: Any) -> int:
+        """Bytes read into `target`; 0 at the end of the stream; -1 when nothing is there yet."""
+        self.counters.recvs += 1
+        return self._kernel.recv_into(sock, fd, target)
+
+    def send(self, sock: socket.socket, fd: int, chunks: list[bytes], first: int, offset: int) -> int:
+        """Send chunks[first:] less `offset` bytes in one call; bytes taken, -1 when none could be."""
+        self.counters.sends += 1
+        return self._kernel.send(sock, fd, chunks, first, offset)
+
+    def send_buffer(self, sock: socket.socket, fd: int, data: Any) -> int:
+        """Send from any contiguous buffer, without copying it; bytes taken, -1 when none could be."""
+        self.counters.sends += 1
+        return self._kernel.send_buffer(sock, fd, data)
+
+    def accept(self, sock: socket.socket, fd: int) -> tuple[int, Any] | None:
+        """A waiting connection as (non-blocking descriptor, peer's address), or None."""
+        self.counters.accepts += 1
+        return self._kernel.accept(sock, fd)

@@ -1,0 +1,5 @@
+cdef class InContext:
+    @staticmethod
+    cdef object method0(object context, object target, str name)
+    @staticmethod
+    cdef object method1(object context, object target, str name, object argument)

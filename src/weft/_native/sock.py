@@ -1,0 +1,78 @@
+"""The plain twin of `sock.pyx`: the calls a transport makes on its socket, through the `socket` module.
+
+Rules for whoever edits either twin:
+
+- A call that would block, or that a signal cut short, answers `None` (recv, accept) or -1 (counts). Raising
+  BlockingIOError would cost more than the call itself. Every other error is raised as the OSError of its errno.
+- `sock` is the socket object and `fd` its descriptor: the compiled twin uses only `fd`, this one mostly `sock`.
+- `SEND_CHUNKS_MAX` chunks at most go in one `send`; whoever passes more gets a short count, as from a full socket.
+- A `Kernel` belongs to one loop, so one thread: its buffer is reused by every `recv`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+RECV_BYTES = 256 * 1024
+SEND_CHUNKS_MAX = 1024
+
+
+class Kernel:
+    """Socket calls of one loop. `recv` reads into one buffer and copies out exactly what came."""
+
+    __slots__ = ("_buffer", "_view")
+
+    def __init__(self) -> None:
+        # Allocated by the first recv: a loop without sockets does not pay for it.
+        self._buffer: bytearray | None = None
+        self._view: memoryview | None = None
+
+    def recv(self, sock: socket.socket, fd: int) -> bytes | None:
+        """At most RECV_BYTES bytes, b"" at the end of the stream, None when nothing is there yet."""
+        view = self._view
+        if view is None:
+            self._buffer = bytearray(RECV_BYTES)
+            view = self._view = memoryview(self._buffer)
+        try:
+            count = sock.recv_into(view)
+        except (BlockingIOError, InterruptedError):
+            return None
+        return bytes(view[:count])
+
+    def recv_into(self, sock: socket.socket, fd: int, target: Any) -> int:
+        """Read into a writable buffer: bytes read, 0 at the end of the stream, -1 when nothing is there yet."""
+        try:
+            return sock.recv_into(target)
+        except (BlockingIOError, InterruptedError):
+            return -1
+
+    def send(self, sock: socket.socket, fd: int, chunks: list[bytes], first: int, offset: int) -> int:
+        """Send chunks[first:] without the first `offset` bytes, in one call: bytes taken, -1 when none could be."""
+        try:
+            if len(chunks) - first == 1:
+                chunk = chunks[first]
+                return sock.send(memoryview(chunk)[offset:] if offset else chunk)
+            window: list[Any] = chunks[first : first + SEND_CHUNKS_MAX]
+            if offset:
+                window[0] = memoryview(window[0])[offset:]
+            return sock.sendmsg(window)
+        except (BlockingIOError, InterruptedError):
+            return -1
+
+    def send_buffer(self, sock: socket.socket, fd: int, data: Any) -> int:
+        """Send from any contiguous buffer: bytes taken, -1 when none could be."""
+        try:
+            return sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return -1
+
+    def accept(self, sock: socket.socket, fd: int) -> tuple[int, Any] | None:
+        """A waiting connection as (descriptor, peer's address), non-blocking and not inheritable; None without one."""
+        try:
+            conn, address = sock._accept()  # type: ignore[attr-defined]
+        except (BlockingIOError, InterruptedError):
+            return None
+        os.set_blocking(conn, False)
+        return conn, address

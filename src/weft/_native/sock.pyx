@@ -1,0 +1,215 @@
+"""recv, send, sendmsg and accept4 on a descriptor. The plain twin and the contract: `sock.py`.
+
+Every call carries MSG_DONTWAIT: a socket that somebody made blocking behind the loop's back (the flag is shared with
+whoever else holds the open socket) still cannot stop the loop. As no call can block, none releases the GIL, but a large
+send, whose copy takes long enough for another thread to use: measured, letting go costs more than the call keeps.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_SetFromErrno
+from libc.errno cimport EAGAIN, EINTR, EWOULDBLOCK, errno
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from os import fsdecode
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char *text, size_t limit)
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    static void errno_set(int value) { errno = value; }
+    """
+    void errno_set(int value) nogil
+
+cdef extern from "<sys/socket.h>" nogil:
+    int MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, AF_INET6, AF_UNIX, SOCK_NONBLOCK, SOCK_CLOEXEC
+    ctypedef unsigned int socklen_t
+    ctypedef unsigned short sa_family_t
+    cdef struct sockaddr:
+        sa_family_t sa_family
+    cdef struct sockaddr_storage:
+        sa_family_t ss_family
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+    cdef struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t c_recv "recv"(int fd, void *buf, size_t size, int flags)
+    ssize_t c_send "send"(int fd, const void *buf, size_t size, int flags)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
+
+cdef extern from "<netinet/in.h>" nogil:
+    cdef struct in_addr:
+        pass
+    cdef struct in6_addr:
+        pass
+    cdef struct sockaddr_in:
+        unsigned short sin_port
+        in_addr sin_addr
+    cdef struct sockaddr_in6:
+        unsigned short sin6_port
+        unsigned int sin6_flowinfo
+        in6_addr sin6_addr
+        unsigned int sin6_scope_id
+    unsigned short ntohs(unsigned short value)
+    unsigned int ntohl(unsigned int value)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
+
+cdef extern from "<sys/un.h>" nogil:
+    cdef struct sockaddr_un:
+        char sun_path[108]
+
+cdef extern from "<unistd.h>" nogil:
+    int c_close "close"(int fd)
+
+cdef enum:
+    C_RECV_BYTES = 262144
+    C_SEND_CHUNKS_MAX = 1024
+    # Below this a send is over sooner than another thread could take the GIL.
+    LONG_SEND_BYTES = 65536
+
+RECV_BYTES = C_RECV_BYTES
+SEND_CHUNKS_MAX = C_SEND_CHUNKS_MAX
+
+
+cdef Py_ssize_t counted(ssize_t sent, int error) except -2:
+    """What a send answers: the bytes taken, -1 when it must be tried again later; else the error is raised."""
+    if sent >= 0:
+        return sent
+    if error == EAGAIN or error == EWOULDBLOCK or error == EINTR:
+        return -1
+    errno_set(error)
+    PyErr_SetFromErrno(OSError)
+
+
+cdef object address_of(sockaddr_storage *address, socklen_t size):
+    """A peer's address in the shape the socket module gives it."""
+    cdef char text[64]
+    cdef sockaddr_in *inet
+    cdef sockaddr_in6 *inet6
+    cdef const char *path
+    cdef Py_ssize_t length
+    if address.ss_family == AF_INET:
+        inet = <sockaddr_in *>address
+        inet_ntop(AF_INET, &inet.sin_addr, text, sizeof(text))
+        return text.decode("ascii"), ntohs(inet.sin_port)
+    if address.ss_family == AF_INET6:
+        inet6 = <sockaddr_in6 *>address
+        inet_ntop(AF_INET6, &inet6.sin6_addr, text, sizeof(text))
+        return text.decode("ascii"), ntohs(inet6.sin6_port), ntohl(inet6.sin6_flowinfo), inet6.sin6_scope_id
+    if address.ss_family == AF_UNIX:
+        length = <Py_ssize_t>size - <Py_ssize_t>sizeof(sa_family_t)
+        path = (<sockaddr_un *>address).sun_path
+        if length > 0 and path[0] == 0:
+            return path[:length]  # an abstract name: bytes, the leading zero included
+        return fsdecode(path[: strnlen(path, length)] if length > 0 else b"")
+    return None
+
+
+cdef class Kernel:
+    def __cinit__(self):
+        self._buffer = NULL
+
+    def __dealloc__(self):
+        free(self._buffer)
+
+    cpdef object recv(self, object sock, int fd):
+        cdef ssize_t count
+        if self._buffer == NULL:
+            self._buffer = <char *>malloc(C_RECV_BYTES)
+            if self._buffer == NULL:
+                raise MemoryError
+        # SAFETY: one loop, one thread, and the bytes are copied out before anything else can run.
+        count = c_recv(fd, self._buffer, C_RECV_BYTES, MSG_DONTWAIT)
+        if count >= 0:
+            return PyBytes_FromStringAndSize(self._buffer, count)
+        if errno == EAGAIN or errno == EWOULDBLOCK or errno == EINTR:
+            return None
+        PyErr_SetFromErrno(OSError)
+
+    cpdef Py_ssize_t recv_into(self, object sock, int fd, object target) except -2:
+        cdef Py_buffer view
+        cdef ssize_t count
+        PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+        count = c_recv(fd, view.buf, view.len, MSG_DONTWAIT)
+        # SAFETY: errno is read before PyBuffer_Release, which may run Python code.
+        if count < 0 and errno != EAGAIN and errno != EWOULDBLOCK and errno != EINTR:
+            try:
+                PyErr_SetFromErrno(OSError)
+            finally:
+                PyBuffer_Release(&view)
+        PyBuffer_Release(&view)
+        return count
+
+    cpdef Py_ssize_t send(self, object sock, int fd, list chunks, Py_ssize_t first, Py_ssize_t offset) except -2:
+        cdef Py_ssize_t count = len(chunks) - first
+        cdef Py_ssize_t i, total
+        cdef ssize_t sent
+        cdef int error = 0
+        cdef bytes chunk
+        cdef iovec vector[C_SEND_CHUNKS_MAX]
+        cdef msghdr message
+        cdef char *data
+        if count == 1:
+            chunk = <bytes>chunks[first]
+            # SAFETY: `chunk` holds the bytes while the GIL is away.
+            data = PyBytes_AS_STRING(chunk) + offset
+            total = PyBytes_GET_SIZE(chunk) - offset
+            if total < LONG_SEND_BYTES:
+                sent = c_send(fd, data, total, MSG_DONTWAIT | MSG_NOSIGNAL)
+                error = errno
+            else:
+                with nogil:
+                    sent = c_send(fd, data, total, MSG_DONTWAIT | MSG_NOSIGNAL)
+                    error = errno
+        else:
+            if count > C_SEND_CHUNKS_MAX:
+                count = C_SEND_CHUNKS_MAX
+            # SAFETY: the list is the stream's own and the GIL is held: no chunk goes away during the call.
+            for i in range(count):
+                chunk = <bytes>chunks[first + i]
+                vector[i].iov_base = PyBytes_AS_STRING(chunk)
+                vector[i].iov_len = PyBytes_GET_SIZE(chunk)
+            vector[0].iov_base = <char *>vector[0].iov_base + offset
+            vector[0].iov_len -= offset
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = vector
+            message.msg_iovlen = count
+            sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            error = errno
+        return counted(sent, error)
+
+    cpdef Py_ssize_t send_buffer(self, object sock, int fd, object data) except -2:
+        cdef Py_buffer view
+        cdef ssize_t sent
+        cdef int error
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        # SAFETY: the exported buffer cannot be resized while `view` is held.
+        with nogil:
+            sent = c_send(fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL)
+            error = errno
+        PyBuffer_Release(&view)
+        return counted(sent, error)
+
+    cpdef object accept(self, object sock, int fd):
+        cdef sockaddr_storage address
+        cdef socklen_t size = sizeof(sockaddr_storage)
+        cdef int conn = accept4(fd, <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if conn < 0:
+            if errno == EAGAIN or errno == EWOULDBLOCK or errno == EINTR:
+                return None
+            PyErr_SetFromErrno(OSError)
+        try:
+            return conn, address_of(&address, size)
+        except BaseException:
+            c_close(conn)
+            raise

@@ -1,0 +1,1 @@
+"""Transports and servers: asyncio's networking on a Weft loop."""

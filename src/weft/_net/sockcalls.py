@@ -1,0 +1,200 @@
+"""The loop's `sock_*` calls: one operation on a socket that belongs to the caller.
+
+Rules for whoever edits this file:
+
+- Each call first tries at once; only when the socket says "not now" a handle is put on the poller, and it is taken off
+  before the result is set, so that the caller may close the socket in the very next step.
+- A cancelled call takes its handle off by a done-callback, and only its own: meanwhile another call on the same socket
+  may have replaced it (then the poller's entry is not ours).
+- The socket is the caller's: nothing is ever closed here but what `sock_accept` made and could not hand over.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from weft._core.handle import Handle
+from weft._io.spi import READ, WRITE
+from weft._net.dns import ensure_resolved
+from weft._net.sockops import HAS_IPV6, check_nonblocking, check_not_ssl, ensure_fd_no_transport
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from weft._core.loopcore import LoopCore
+
+_Address = Any
+
+
+def watch(loop: LoopCore, fd: int, direction: int, callback: Callable[..., object], *args: Any) -> Handle:
+    """Run `callback(*args)` while `fd` is ready; the handle that was there before is cancelled, as by add_reader."""
+    loop._check_closed()
+    handle = Handle(callback, args, loop, None)
+    previous = loop._poller.watch(fd, direction, handle)
+    if isinstance(previous, Handle):
+        previous.cancel()
+    return handle
+
+
+def _unwatch(loop: LoopCore, fd: int, direction: int, handle: Handle, fut: Any = None) -> None:
+    """Take `handle` off the poller, unless another has taken its place."""
+    poller = loop._poller
+    if not loop.is_closed() and poller.watched(fd, direction) is handle:
+        poller.unwatch(fd, direction)
+    handle.cancel()
+
+
+def _when_ready(
+    loop: LoopCore, sock: socket.socket, direction: int, attempt: Callable[..., Any], *args: Any
+) -> asyncio.Future[Any]:
+    """A future of `attempt(*args)`, tried each time the socket is ready until it does not say BlockingIOError."""
+    fut: asyncio.Future[Any] = loop.create_future()
+    fd = ensure_fd_no_transport(loop, sock.fileno())
+    holder: list[Handle] = []
+    handle = watch(loop, fd, direction, _attempt, loop, fd, direction, holder, fut, attempt, args)
+    holder.append(handle)
+    fut.add_done_callback(functools.partial(_unwatch, loop, fd, direction, handle))
+    return fut
+
+
+def _attempt(
+    loop: LoopCore,
+    fd: int,
+    direction: int,
+    holder: list[Handle],
+    fut: asyncio.Future[Any],
+    attempt: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    if fut.done():
+        return  # cancelled in the same turn
+    try:
+        result = attempt(*args)
+    except (BlockingIOError, InterruptedError):
+        return
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        _unwatch(loop, fd, direction, holder[0])
+        fut.set_exception(exc)
+    else:
+        _unwatch(loop, fd, direction, holder[0])
+        fut.set_result(result)
+
+
+async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
+    """As `loop.sock_recv` of CPython 3.14."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+    try:
+        return sock.recv(nbytes)
+    except (BlockingIOError, InterruptedError):
+        data: bytes = await _when_ready(loop, sock, READ, sock.recv, nbytes)
+        return data
+
+
+async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
+    """As `loop.sock_recv_into` of CPython 3.14."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+    try:
+        return sock.recv_into(buf)
+    except (BlockingIOError, InterruptedError):
+        count: int = await _when_ready(loop, sock, READ, sock.recv_into, buf)
+        return count
+
+
+async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, _Address]:
+    """As `loop.sock_recvfrom` of CPython 3.14."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+    try:
+        return sock.recvfrom(bufsize)
+    except (BlockingIOError, InterruptedError):
+        received: tuple[bytes, _Address] = await _when_ready(loop, sock, READ, sock.recvfrom, bufsize)
+        return received
+
+
+async def sock_recvfrom_into(loop: LoopCore, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, _Address]:
+    """As `loop.sock_recvfrom_into` of CPython 3.14: `nbytes` 0 means the length of the buffer."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+    if not nbytes:
+        nbytes = len(buf)
+    try:
+        return sock.recvfrom_into(buf, nbytes)
+    except (BlockingIOError, InterruptedError):
+        received: tuple[int, _Address] = await _when_ready(loop, sock, READ, sock.recvfrom_into, buf, nbytes)
+        return received
+
+
+async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Any) -> None:
+    """As `loop.sock_sendall` of CPython 3.14: after an error nobody can say how much was sent."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+    try:
+        sent = sock.send(data)
+    except (BlockingIOError, InterruptedError):
+        sent = 0
+    if sent == len(data):
+        return
+    view = memoryview(data).cast("B")
+
+    def send_on() -> None:
+        nonlocal sent
+        sent += sock.send(view[sent:])
+        if sent < len(view):
+            raise BlockingIOError  # tried again when the socket is ready
+
+    await _when_ready(loop, sock, WRITE, send_on)
+
+
+async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Any, address: _Address) -> int:
+    """As `loop.sock_sendto` of CPython 3.14: one datagram in one call."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+    try:
+        return sock.sendto(data, address)
+    except (BlockingIOError, InterruptedError):
+        count: int = await _when_ready(loop, sock, WRITE, sock.sendto, data, address)
+        return count
+
+
+async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socket, _Address]:
+    """As `loop.sock_accept` of CPython 3.14: the new socket is non-blocking."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+
+    def accept() -> tuple[socket.socket, _Address]:
+        conn, address = sock.accept()
+        conn.setblocking(False)
+        return conn, address
+
+    try:
+        return accept()
+    except (BlockingIOError, InterruptedError):
+        accepted: tuple[socket.socket, _Address] = await _when_ready(loop, sock, READ, accept)
+        return accepted
+
+
+async def sock_connect(loop: LoopCore, sock: socket.socket, address: _Address) -> None:
+    """As `loop.sock_connect` of CPython 3.14: resolves the host when it is no literal address."""
+    check_not_ssl(sock)
+    check_nonblocking(loop, sock)
+    if sock.family == socket.AF_INET or (HAS_IPV6 and sock.family == socket.AF_INET6):
+        resolved = await ensure_resolved(loop, address, family=sock.family, type=sock.type, proto=sock.proto)
+        address = resolved[0][4]
+    try:
+        sock.connect(address)
+    except (BlockingIOError, InterruptedError):
+        # Also after a signal the connection goes on being made: when the socket is writable, it is made or has failed.
+        await _when_ready(loop, sock, WRITE, _connected, sock, address)
+
+
+def _connected(sock: socket.socket, address: _Address) -> None:
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error != 0:
+        raise OSError(error, f"Connect call failed {address}")
