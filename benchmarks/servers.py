@@ -1,0 +1,61 @@
+"""The I/O rows: echo servers as a user writes them, measured by the CPU time of their process per message.
+
+The load comes from another process on another core (`load`): closed loop, one message in flight on each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["SERVERS", "Server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One I/O row: how the server is started, and the load it gets.
+
+    start:       `await start(names, size_bytes)` listens on a free port of 127.0.0.1 and returns the asyncio server
+    own:         as `rows.Row.own`
+    """
+
+    name: str
+    title: str
+    start: Callable[[Any, int], Awaitable[Any]]
+    size_bytes: int
+    connections: int
+    own: tuple[str, ...] = ()
+
+
+class _Echo(asyncio.Protocol):
+    __slots__ = ("transport",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[attr-defined]  # uvloop's is not an asyncio.Transport
+
+
+async def _protocol(names: Any, size_bytes: int) -> Any:
+    return await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0, backlog=1024)
+
+
+async def _streams(names: Any, size_bytes: int) -> Any:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(await reader.readexactly(size_bytes))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            writer.close()
+
+    return await names.start_server(serve, "127.0.0.1", 0, backlog=1024)
+
+
+SERVERS: tuple[Server, ...] = (
+    Server("tcp_protocol", "TCP echo, Protocol, 1 KiB × 100 connections", _protocol, 1024, 100),
+    Server("tcp_streams", "TCP echo, streams, 1 KiB × 100 connections", _streams, 1024, 100, own=("start_server",)),
+)
