@@ -16,7 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("--loop", choices=LOOPS, default="weft", help="the loop under test")
     parser.add_argument("--poller", choices=("epoll", "selector"), help="default: the loop's own choice")
-    parser.add_argument("--edition", choices=("compiled", "plain"), help="which edition of Weft; fails if it isn't that one")
+    parser.add_argument(
+        "--edition", choices=("compiled", "plain"), help="which edition of Weft; fails if it isn't that one"
+    )
     parser.add_argument("--modules", nargs="+", metavar="FILE", help="upstream files, as test_tasks")
     parser.add_argument("--only", nargs="+", metavar="PATTERN", default=["*"], help="fnmatch over file.Class.test")
     parser.add_argument("--jobs", type=int, default=2)
@@ -55,7 +57,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{test.seconds:8.1f} s  {test.id}")
     for problem in verdicts.problems:
         print(problem)
-    print(f"excluded: {verdicts.excluded} single tests; {verdicts.seconds} s; {'FAILED' if verdicts.problems else 'ok'}")
+    print(
+        f"excluded: {verdicts.excluded} single tests; {verdicts.seconds} s; {'FAILED' if verdicts.problems else 'ok'}"
+    )
     return 1 if verdicts.problems else 0
 
 

@@ -3,8 +3,8 @@
 Rules for whoever edits this file:
 - A test's text is never changed and never skipped here (recipes choose classes, the .toml files excuse tests).
 - What is replaced is where a test *gets its loop from*: the default policy's factory, and the names `EventLoop`,
-  `SelectorEventLoop` and `BaseEventLoop` as the test file sees them. The `asyncio` package itself stays as it is: a test
-  file gets a view of it in the place of its global `asyncio`, for the time of one test.
+  `SelectorEventLoop` and `BaseEventLoop` as the test file sees them. The `asyncio` package itself stays as it is: a
+  test file gets a view of it in the place of its global `asyncio`, for the time of one test.
 - Three of asyncio's private names are served because the tests' own scaffolding, not a test, reads them:
   `loop._default_executor` in `utils.TestCase.close_loop`, `asyncio.base_events.logger` (replaced by a mock in order to
   see reports), and the mocks that `test_runners` and `test_pep492` hang on a `BaseEventLoop`.

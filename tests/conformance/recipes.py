@@ -37,8 +37,9 @@ LEFT_OUT = {
 
 def _isolated(plug: Plug, *, own: bool = False, loops: str = "") -> Iterator[TestClass]:
     """Every test case of the file as it stands: it takes its loop from the policy or from `loop_factory`."""
+    here = plug.upstream.__name__
     for name, value in sorted(vars(plug.upstream).items()):
-        if isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == plug.upstream.__name__:
+        if isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == here:
             yield plug.derive(name, value)
             if own and plug.subject.own:
                 yield plug.derive(f"{name}_own", value, own=True)
@@ -76,10 +77,10 @@ def test_futures(plug: Plug) -> Iterator[TestClass]:
                 return cls(*args, **{"loop": self.loop, **kwargs})
 
             yield plug.derive(f"{kind}_{loop}", up.BaseFutureTests, case, cls=cls, **attrs)
-            yield plug.derive(f"{kind}DoneCallback_{loop}", up.BaseFutureDoneCallbackTests, case, _new_future=new_future, **attrs)
-        yield plug.derive(
-            f"FutureInheritance_{loop}", up.BaseFutureInheritanceTests, case, _get_future_cls=lambda self: future, **attrs
-        )
+            base = up.BaseFutureDoneCallbackTests
+            yield plug.derive(f"{kind}DoneCallback_{loop}", base, case, _new_future=new_future, **attrs)
+        base = up.BaseFutureInheritanceTests
+        yield plug.derive(f"FutureInheritance_{loop}", base, case, _get_future_cls=lambda self: future, **attrs)
         for suffix, own in _both_names(plug):
             yield plug.derive(f"Duck_{loop}{suffix}", up.DuckTests, own=own, **attrs)
 
@@ -112,7 +113,9 @@ def test_tasks(plug: Plug) -> Iterator[TestClass]:
             fill = {"Task": task_cls, "Future": future_cls, **side, **attrs}
             if name == "Task_Future":
                 for suffix, own in _both_names(plug):
-                    yield plug.derive(f"{name}_{loop}{suffix}", up.BaseTaskTests, up.SetMethodsTest, case, own=own, **fill)
+                    yield plug.derive(
+                        f"{name}_{loop}{suffix}", up.BaseTaskTests, up.SetMethodsTest, case, own=own, **fill
+                    )
             else:
                 yield plug.derive(f"{name}_{loop}", up.BaseTaskTests, case, **fill)
             if loop == "TestLoop":
@@ -122,15 +125,20 @@ def test_tasks(plug: Plug) -> Iterator[TestClass]:
             for suffix, own in _both_names(plug):
                 yield plug.derive(f"{name}_{loop}{suffix}", getattr(up, name), own=own, **attrs)
 
-    registry = {
-        key: staticmethod(getattr(tasks, key)) for key in ("_register_task", "_unregister_task", "_enter_task", "_leave_task")
-    }
+    functions = ("_register_task", "_unregister_task", "_enter_task", "_leave_task")
+    registry = {name: staticmethod(getattr(tasks, name)) for name in functions}
     yield plug.derive("Introspection", up.BaseTaskIntrospectionTests, case, Task=task, **registry, **c_side)
     yield plug.derive(
         "CurrentLoop", up.BaseCurrentLoopTests, case,
         new_task=lambda self, coro: task(coro, loop=self.loop), current_task=staticmethod(asyncio.current_task),
     )  # fmt: skip
-    for name in ("CTask_Future_Tests", "GenericTaskTests", "RunCoroutineThreadsafeTests", "SleepTests", "CompatibilityTests"):
+    for name in (
+        "CTask_Future_Tests",
+        "GenericTaskTests",
+        "RunCoroutineThreadsafeTests",
+        "SleepTests",
+        "CompatibilityTests",
+    ):
         for suffix, own in _both_names(plug):
             yield plug.derive(f"{name}{suffix}", getattr(up, name), own=own)
 

@@ -96,7 +96,7 @@ def _load_uvloop() -> Subject:
 
 def _load_weft(poller: str | None) -> Subject:
     weft = importlib.import_module("weft")
-    edition = importlib.import_module("weft._edition").EDITION
+    edition = importlib.import_module("weft._edition").edition()
     modules = [module for key, module in sorted(sys.modules.items()) if key.startswith("weft.")]
     return Subject(
         name="weft",
@@ -104,7 +104,7 @@ def _load_weft(poller: str | None) -> Subject:
         new_loop=(lambda: weft.Loop(poller=poller)) if poller else weft.Loop,
         task=weft.Task,
         future=weft.Future,
-        describe=f"weft {weft.__version__}, {edition} edition, poller {poller or 'default'}, "
+        describe=f"weft, {edition} edition, poller {poller or 'default'}, CPython {sys.version.split()[0]}, "
         f"from {os.path.dirname(weft.__file__)}",
         own={name: getattr(weft, name) for name in OWN_NAMES if hasattr(weft, name)},
         logger_modules=tuple(module for module in modules if hasattr(module, "logger")),

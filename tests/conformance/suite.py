@@ -1,8 +1,8 @@
 """Runs upstream files in processes of their own and gives a verdict on every test.
 
 A file's process that dies or hangs costs the test that was running, never the rest: the file is started again without
-the tests already reported. Verdicts: passed, skipped (by CPython itself), not yet (a feature of a later issue), excluded,
-oracle (fails on asyncio too, on this machine), failed, stale (excluded, but passes).
+the tests already reported. Verdicts: passed, skipped (by CPython itself), not yet (a feature of a later issue),
+excluded, oracle (fails on asyncio too, on this machine), failed, stale (excluded, but passes).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BAD = ("failed", "error", "crashed", "hung")
 
 
 @dataclass
-class Test:
+class Verdict:
     id: str
     outcome: str
     detail: str = ""
@@ -53,7 +53,7 @@ class Verdicts:
     """A whole run, judged."""
 
     describe: str
-    tests: list[Test]
+    tests: list[Verdict]
     seconds: float
     excluded: int = 0
     problems: list[str] = field(default_factory=list)
@@ -69,9 +69,9 @@ def available_files() -> list[str]:
     return [name for name in FILES if importlib.util.find_spec(f"test.test_asyncio.{name}") is not None]
 
 
-def run_file(module: str, settings: Settings, waiting: Mapping[str, Any]) -> tuple[str, list[Test]]:
+def run_file(module: str, settings: Settings, waiting: Mapping[str, Any]) -> tuple[str, list[Verdict]]:
     """Run one upstream file, restarted as often as its process is lost."""
-    tests: dict[str, Test] = {}
+    tests: dict[str, Verdict] = {}
     describe = ""
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         for attempt in range(30):
@@ -91,7 +91,7 @@ def run_file(module: str, settings: Settings, waiting: Mapping[str, Any]) -> tup
                 elif event["event"] == "start":
                     running = event["id"]
                 elif event["event"] == "end":
-                    tests[event["id"]] = Test(event["id"], event["outcome"], event["detail"], event["seconds"])
+                    tests[event["id"]] = Verdict(event["id"], event["outcome"], event["detail"], event["seconds"])
                     running = ""
                 elif event["event"] == "finished":
                     finished = True
@@ -100,7 +100,7 @@ def run_file(module: str, settings: Settings, waiting: Mapping[str, Any]) -> tup
             tail = output.read_text(encoding="utf-8", errors="replace")[-6000:]
             outcome = "hung" if "Timeout (" in tail or status is None else "crashed"
             blamed = running or f"{module}.<process>.{'exit' if finished else 'start'}"
-            tests[blamed] = Test(blamed, outcome, f"exit status {status}\n{tail}")
+            tests[blamed] = Verdict(blamed, outcome, f"exit status {status}\n{tail}")
             if not running:
                 break
     return describe, list(tests.values())
@@ -115,8 +115,13 @@ def _spawn(options: dict[str, Any], settings: Settings, output: Path) -> int | N
     with output.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-m", "tests.conformance.worker", json.dumps(options)],
-            cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             return process.wait(FILE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -125,7 +130,9 @@ def _spawn(options: dict[str, Any], settings: Settings, output: Path) -> int | N
             return None
 
 
-def run(modules: Iterable[str], settings: Settings, tell: Callable[[str, list[Test]], None] | None = None) -> Verdicts:
+def run(
+    modules: Iterable[str], settings: Settings, tell: Callable[[str, list[Verdict]], None] | None = None
+) -> Verdicts:
     """Run the files, `settings.jobs` at a time, and judge them. `tell` is called as each file ends."""
     started = time.monotonic()
     waiting = excuses.read_features()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from .suite import BAD, Test
+from .suite import BAD, Verdict
 
 COLUMNS = ("run", "passed", "excluded", "failed", "skipped", "not yet")
 
 
-def counts(tests: Iterable[Test]) -> Counter[str]:
+def counts(tests: Iterable[Verdict]) -> Counter[str]:
     """Column -> number. `run` counts what was decided: passed + excluded + failed (and what fails on asyncio too)."""
     total: Counter[str] = Counter()
     for test in tests:
@@ -21,14 +21,14 @@ def counts(tests: Iterable[Test]) -> Counter[str]:
     return total
 
 
-def by_file(tests: Iterable[Test]) -> dict[str, list[Test]]:
-    files: dict[str, list[Test]] = {}
+def by_file(tests: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    files: dict[str, list[Verdict]] = {}
     for test in tests:
         files.setdefault(test.id.split(".")[0], []).append(test)
     return dict(sorted(files.items()))
 
 
-def as_text(tests: list[Test]) -> str:
+def as_text(tests: list[Verdict]) -> str:
     lines = [f"{'file':26}" + "".join(f"{column:>10}" for column in COLUMNS) + f"{'seconds':>10}"]
     for name, found in [*by_file(tests).items(), ("total", tests)]:
         total = counts(found)

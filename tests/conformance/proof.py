@@ -1,0 +1,83 @@
+"""Every Python × edition × poller, written down in docs/conformance.md with date and commit.
+
+    python -m tests.conformance.proof --python 'python3.11' --python 'some-wrapper python3.14' …
+
+Each `--python` is a command line that starts an interpreter in which Weft's compiled wheel is installed (the plain
+edition of the same wheel is run with WEFT_PURE=1). Exit status 1 if any pass has a problem; the page is written anyway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from . import page
+from .suite import ROOT, Verdict
+
+PASSES = [("compiled", "epoll"), ("compiled", "selector"), ("plain", "epoll"), ("plain", "selector")]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance.proof", description=__doc__)
+    parser.add_argument("--python", action="append", required=True, metavar="COMMAND")
+    parser.add_argument(
+        "--peer", action="append", default=[], choices=("asyncio", "uvloop"), help="measure these as well"
+    )
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "conformance.md")
+    options = parser.parse_args(argv)
+
+    commit = _said(["git", "rev-parse", "--short", "HEAD"])
+    if _said(["git", "status", "--porcelain", "--", "src", "tests/conformance"]):
+        commit += " (with uncommitted changes)"
+    runs: list[page.Run] = []
+    for command in options.python:
+        prefix = shlex.split(command)
+        version = _said([*prefix, "-c", "import sys; print(sys.version.split()[0])"])
+        print(f"Python {version}", flush=True)
+        for edition, poller in PASSES:
+            arguments = ["--edition", edition, "--poller", poller, "--jobs", str(options.jobs)]
+            runs.append(_pass(prefix, version, "weft", edition, poller, arguments))
+        for peer in options.peer:
+            found = _said([*prefix, "-c", f"import importlib.util as u; print(u.find_spec({peer!r}) is not None)"])
+            if found != "True":
+                print(f"  {peer}: not installed")
+                continue
+            runs.append(_pass(prefix, version, peer, "", "", ["--loop", peer, "--jobs", str(options.jobs)]))
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    options.page.write_text(page.written(runs, today, commit), encoding="utf-8")
+    print(f"written: {options.page}")
+    return 1 if any(run.problems for run in runs if run.loop == "weft") else 0
+
+
+def _pass(prefix: list[str], version: str, loop: str, edition: str, poller: str, arguments: list[str]) -> page.Run:
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+        verdicts = Path(folder, "verdicts.json")
+        command = [*prefix, "-m", "tests.conformance", "--json", str(verdicts), *arguments]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if not verdicts.exists():
+            raise SystemExit(f"{shlex.join(command)}: status {ended.returncode}, no verdicts\n{ended.stderr[-3000:]}")
+        found: dict[str, Any] = json.loads(verdicts.read_text(encoding="utf-8"))
+    tests = [Verdict(**test) for test in found["tests"]]
+    run = page.Run(version, loop, edition, poller, tests, found["problems"], found["excluded"], found["seconds"])
+    outcomes = Counter(test.outcome for test in tests)
+    print(f"  {loop} {edition} {poller}: {dict(outcomes)} in {run.seconds} s", flush=True)
+    for problem in run.problems if loop == "weft" else ():
+        print(f"    {problem}")
+    return run
+
+
+def _said(command: list[str]) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
