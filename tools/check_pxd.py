@@ -1,8 +1,8 @@
 """The `.pxd` files keep to the house: what import-linter and mypy can't see, because they read only `.py`.
 
-1. Twins. Every class of a `.pxd` is a class of the `.py` beside it, with the same base; its fields are exactly the names
-   of `__slots__`; its methods, the module's C functions and typed globals exist there. In `_native` the code is the
-   `.pyx`, and the `.py` its plain twin: there classes and callables must match, fields are each edition's own.
+1. Twins. Every class of a `.pxd` is a class of the `.py` beside it, with the same base; its fields are exactly the
+   names of `__slots__`; its methods, the module's C functions and typed globals exist there. In `_native` the code is
+   the `.pyx`, and the `.py` its plain twin: classes and callables must match, fields are each edition's own.
 2. Types only. A `.pxd` beside a `.py` holds no code.
 3. Layers. A `cimport` goes downwards only, never in a circle (Cython answers a circle with "incomplete type");
    `_core` takes nothing of `_native` but `drive`, and nothing of the operating system; `_native` takes nothing of ours.
