@@ -5,6 +5,9 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Programs that run a command where more Pythons live (tools/pythons.sh says how).
+WRAPPERS ?=
+SHELL := /bin/bash
 
 PLAIN := .venv/bin/python
 COMPILED := .venv-compiled/bin/python
@@ -77,14 +80,16 @@ bench: setup
 conformance: compiled
 	$(COMPILED) -m tests.conformance $(ARGS)
 
-proof: setup
-	$(PLAIN) tools/proof.py $(ARGS)
+proof: plain
+	@set -e; pythons="$$(tools/pythons.sh $(WRAPPERS))"; \
+	  while read -r python; do set -- "$$@" --python "$$python"; done <<< "$$pythons"; \
+	  $(PLAIN) -m tests.conformance.proof "$$@" $(ARGS)
 
 check: plain
 	$(PLAIN) -m ruff check .
 	$(PLAIN) -m ruff format --check .
 	$(PLAIN) -m mypy
-	$(PLAIN) -m pyright --pythonpath $(PLAIN) --ignoreexternal --verifytypes weft
+	PATH="$(CURDIR)/.venv/bin:$$PATH" pyright --ignoreexternal --verifytypes weft
 	.venv/bin/lint-imports
 	$(PLAIN) tools/check_size.py
 	$(PLAIN) tools/check_pxd.py

@@ -1,7 +1,7 @@
 """sdist and wheels by one command, and the proof that they install: `make wheels`.
 
 1. An sdist of the tree, and from that sdist (so a file missing there is noticed) the compiled wheel for this Python.
-2. auditwheel gives it the manylinux tag of the oldest system it runs on. Both land in dist/, with the plain wheel beside.
+2. auditwheel gives it the manylinux tag of the oldest system it runs on. Both land in dist/, and the plain wheel too.
 3. Each wheel is installed in a new environment that has no compiler, and tested there: the compiled one in both editions.
 
 cibuildwheel makes the whole set (x86-64 and aarch64, every Python) from the configuration in pyproject.toml; this is the
