@@ -75,8 +75,8 @@ def give_weft(new_loop: Callable[[], Loop], on_other: Callable[[str, str], None]
         watch(cls)
 
     asyncio.AbstractEventLoop.__new__ = watched(make_plain)  # type: ignore[method-assign]
-    asyncio.AbstractEventLoop.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment, arg-type]
-    for cls in _subclasses(asyncio.AbstractEventLoop):
+    asyncio.AbstractEventLoop.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
+    for cls in _subclasses(asyncio.AbstractEventLoop):  # type: ignore[type-abstract]
         watch(cls)
 
 

@@ -23,14 +23,14 @@ from typing import Any, NoReturn
 from weft import _edition
 from weft._host import registry
 from weft._io import available_pollers
-from weft.cli import _program, _which_loop
+from weft.cli import _children, _program, _which_loop
+from weft.cli._children import OTHER_LOOP
 from weft.cli._lines import columns
 from weft.loop import Loop
 
 __all__ = ["main"]
 
 BAD_INPUT = 2
-OTHER_LOOP = 3
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         os.environ["PYTHONASYNCIODEBUG"] = "1"
     report = _Report(requires_weft=options.require, tells_stats=options.stats)
     _which_loop.give_weft(Loop, report.note_other)
+    _children.give_weft_to_children(requires_weft=options.require)
     try:
         if options.is_module:
             _program.run_module(program, rest)
