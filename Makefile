@@ -14,7 +14,7 @@ COMPILED := .venv-compiled/bin/python
 SOURCES := $(shell find src/weft -name '*.py' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.pyi' -o -name py.typed)
 PACKAGING := pyproject.toml setup.py LICENSE MANIFEST.in
 WHEEL_DIR := build/wheel
-RUNTIME_EXTRAS := bench,cli,examples,test
+RUNTIME_EXTRAS := bench,examples,test
 
 .DELETE_ON_ERROR:
 .PHONY: help setup plain compiled run test test-plain test-compiled check bench conformance proof wheels changelog clean
