@@ -1,1 +1,1 @@
-"""Thin bindings to the kernel and to the interpreter; each `.pyx` has a plain twin of the same few names."""
+"""Thin bindings: each module is a `.pyx` and, under the same name, a plain twin; nothing here imports the rest of Weft."""

@@ -1,0 +1,41 @@
+"""Which task runs now, as asyncio keeps it: the one place that knows where each Python version keeps it.
+
+Until 3.13 that is a dict, loop -> task; from 3.14 on it is the state of the thread, behind a function. Both are asyncio's
+own, so `asyncio.current_task()` needs no help. Only for the thread that runs the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio.tasks
+import sys
+from typing import Any
+
+_IS_STATE_OF_THREAD = sys.version_info >= (3, 14)
+
+_swap: Any = getattr(asyncio.tasks, "_swap_current_task", None)
+_running: dict[Any, Any] = {} if _IS_STATE_OF_THREAD else asyncio.tasks._current_tasks  # type: ignore[attr-defined]
+
+
+class CurrentTask:
+    """Static functions only, so that both editions can import them under one name."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def set(loop: Any, task: Any) -> None:
+        """Let `task` be the current task of `loop`; None: there is none."""
+        if _IS_STATE_OF_THREAD:
+            _swap(loop, task)
+        elif task is None:
+            _running.pop(loop, None)
+        else:
+            _running[loop] = task
+
+    @staticmethod
+    def swap(loop: Any, task: Any) -> Any:
+        """As `set`; gives the task that was current, or None."""
+        if _IS_STATE_OF_THREAD:
+            return _swap(loop, task)
+        previous = _running.get(loop)
+        CurrentTask.set(loop, task)
+        return previous

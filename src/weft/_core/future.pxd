@@ -1,0 +1,48 @@
+cimport cython
+from weft._core.handle cimport Listener
+from weft._core.scheduler cimport Scheduler
+
+cdef bint _WRAPS_STOP_ITERATION
+cdef bint _REFUSES_SECOND_INIT
+
+
+cdef class Future(Listener):
+    cdef dict __dict__
+    cdef public bint _asyncio_future_blocking
+    cdef public object _cancel_message
+    cdef public object _cancelled_exc
+    cdef public object _exception
+    cdef public object _exception_tb
+    cdef bint _fuses
+    cdef bint _is_unseen
+    cdef list _listeners
+    cdef public object _loop
+    cdef public object _result
+    cdef Scheduler _scheduler
+    cdef public object _source_traceback
+    cdef int _status
+    cdef Listener _waiter
+
+    cdef _prepare(self, object loop)
+    cdef _report_unseen(self)
+    cpdef get_loop(self)
+    cpdef bint cancelled(self)
+    cpdef bint done(self)
+    cpdef result(self)
+    cpdef exception(self)
+    cpdef _make_cancelled_error(self)
+    cdef _seen_error(self)
+    cdef _add_callback(self, object callback, object context)
+    cdef _add_listener(self, Listener listener)
+    @cython.locals(listeners=list, kept=list)
+    cpdef remove_done_callback(self, object fn)
+    @cython.locals(scheduler=Scheduler)
+    cdef _call_soon(self, object callback, object context)
+    @cython.locals(waiter=Listener, listeners=list, pair=tuple)
+    cdef _tell(self)
+    cpdef bint cancel(self, object msg=*) except -1
+    cpdef set_result(self, object result)
+    cpdef set_exception(self, object exception)
+    cdef _finish_cancelled(self)
+    cdef _finish_result(self, object result)
+    cdef _finish_exception(self, object exception)

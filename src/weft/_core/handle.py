@@ -1,0 +1,148 @@
+"""What a loop can run: `Runnable`, and asyncio's `Handle`, a callback that was scheduled.
+
+Rules for whoever writes a Runnable:
+
+- `_run` contains its own exceptions; only SystemExit and KeyboardInterrupt may leave it, and they end `run_forever`.
+- `_is_step` says that the runnable is a step of a task and sets the current task itself. Before any other runnable the
+  scheduler clears the current task, so that a plain callback never sees the task that ran before it.
+- A runnable may be queued more than once; it decides in `_run` whether there is still something to do.
+
+All of this is for the thread that runs the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import format_helpers
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any
+
+from weft._native.drive import Drive
+
+#: 3.13 and later leave the arguments of callbacks out of reprs, but for debug mode.
+_DEBUG_ARGUMENTS = sys.version_info >= (3, 13)
+
+
+class Runnable:
+    """Something that waits in the ready queue for its turn."""
+
+    __slots__ = ("__weakref__", "_is_step")
+
+    def _run(self) -> None:
+        """Called by the scheduler, once for each time it was queued."""
+        raise NotImplementedError(f"{type(self).__name__} has no _run")
+
+
+class Flushable(Runnable):
+    """A runnable that may collect effects while a callback runs, and lets them out when that callback returns."""
+
+    __slots__ = ()
+
+    def _flush(self) -> None:
+        """Called by the scheduler after the callback in which `Scheduler._mark_dirty` was called."""
+        raise NotImplementedError(f"{type(self).__name__} has no _flush")
+
+
+class Listener(Runnable):
+    """A runnable that is told when a future is done, at once and in the order of the future's callbacks.
+
+    It must do no more than note it and queue itself: user code runs in a later turn, never within `set_result`.
+    """
+
+    __slots__ = ()
+
+    def _on_done(self, future: Any) -> None:
+        """`future`, to which this was added, is done."""
+        raise NotImplementedError(f"{type(self).__name__} has no _on_done")
+
+
+class Handle(Runnable):
+    """A callback with its arguments and context, as `call_soon` gives it: asyncio's Handle, and an instance of it.
+
+    `loop` is any loop with `get_debug` and `call_exception_handler`. `context` None means a copy of the present one.
+    Cancelling drops callback and arguments, so that what they hold is freed before the callback's time.
+    """
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_source_traceback")
+
+    def __init__(
+        self, callback: Callable[..., object], args: Any, loop: asyncio.AbstractEventLoop, context: Context | None = None
+    ) -> None:
+        self._callback: Callable[..., object] | None = callback
+        self._args: tuple[Any, ...] | None = tuple(args)
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr: str | None = None
+        self._source_traceback: Any = None
+        if loop.get_debug():
+            self._source_traceback = format_helpers.extract_stack(sys._getframe(0))
+
+    @property
+    def __class__(self) -> Any:
+        """asyncio's class, so that `isinstance(handle, asyncio.Handle)` holds; `type(handle)` tells the truth."""
+        return asyncio.Handle
+
+    def _run(self) -> None:
+        if self._cancelled:
+            return
+        try:
+            Drive.call(self._context, self._callback, self._args)  # type: ignore[arg-type]
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._report(exc)
+
+    def _report(self, exc: BaseException) -> None:
+        callback = _describe(self._callback, self._args, self._loop.get_debug())
+        context: dict[str, Any] = {
+            "message": f"Exception in callback {callback}",
+            "exception": exc,
+            "handle": self,
+        }
+        if self._source_traceback:
+            context["source_traceback"] = self._source_traceback
+        self._loop.call_exception_handler(context)
+
+    def _info(self) -> list[str]:
+        info = [type(self).__name__]
+        if self._cancelled:
+            info.append("cancelled")
+        if self._callback is not None:
+            info.append(_describe(self._callback, self._args, self._loop.get_debug()))
+        if self._source_traceback:
+            frame = self._source_traceback[-1]
+            info.append(f"created at {frame[0]}:{frame[1]}")
+        return info
+
+    def __repr__(self) -> str:
+        if self._repr is not None:
+            return self._repr
+        return f"<{' '.join(self._info())}>"
+
+    def cancel(self) -> None:
+        """Never run it. Twice is fine. Cost: constant."""
+        if not self._cancelled:
+            self._cancelled = True
+            if self._loop.get_debug():
+                # In debug mode the repr still tells what it was.
+                self._repr = repr(self)
+            self._callback = None
+            self._args = None
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+    def get_context(self) -> Context:
+        """The context in which the callback runs."""
+        return self._context
+
+
+def _describe(callback: Any, args: Any, debug: bool) -> str:
+    """A callback with its arguments and its place in the source, in asyncio's form."""
+    if _DEBUG_ARGUMENTS:
+        return str(format_helpers._format_callback_source(callback, args, debug=debug))  # type: ignore[attr-defined]
+    return str(format_helpers._format_callback_source(callback, args))  # type: ignore[attr-defined]

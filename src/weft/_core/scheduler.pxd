@@ -1,0 +1,68 @@
+cimport cython
+from weft._core.clock cimport Clock
+from weft._core.current cimport CurrentTask
+from weft._core.handle cimport Flushable, Handle, Runnable
+from weft._core.hooks cimport Counters
+from weft._core.timers cimport TimerHandle, Timers
+
+cdef long long _POLL_NS
+cdef Py_ssize_t _POLL_TURNS
+cdef long long _POLL_LONGEST_NS
+cdef bint _IS_GIL_ON
+
+
+cdef class Scheduler:
+    cdef object __weakref__
+    cdef public bint _closed
+    cdef public Counters _counters
+    cdef public object _current
+    cdef public object _current_handle
+    cdef public bint _debug
+    cdef public list _dirty
+    cdef public bint _has_own_clock
+    cdef public object _inbox
+    cdef bint _is_blocked
+    cdef public bint _is_timed
+    cdef public set _live
+    cdef public object _poller
+    cdef public list _ready
+    cdef public bint _registers_tasks
+    cdef list _spare
+    cdef public bint _stopping
+    cdef public unsigned long long _thread_id
+    cdef public Timers _timers
+    cdef Py_ssize_t _turns_unpolled
+    cdef long long _polled_ns
+    cdef public double slow_callback_duration
+
+    cpdef _check_thread(self)
+    cdef _check_put(self)
+    cdef _put(self, Runnable runnable)
+    @cython.locals(handle=Handle)
+    cdef Handle _put_call(self, object callback, tuple args, object context)
+    @cython.locals(handle=Handle)
+    cdef Handle _put_from_thread(self, object callback, tuple args, object context)
+    @cython.locals(handle=TimerHandle)
+    cdef TimerHandle _put_timer(self, double when, object callback, tuple args, object context)
+    @cython.locals(handle=Handle)
+    cdef Handle _handle(self, object callback, tuple args, object context)
+    cpdef _mark_dirty(self, Flushable flushable)
+    cdef _enter(self, object task)
+    cdef _leave(self)
+    cdef long long _now_ns(self) except? -1
+    cpdef _run_until_stopped(self)
+    @cython.locals(counters=Counters, now_ns=cython.longlong, batch=list)
+    cdef _turn(self)
+    cdef _poll(self, long long timeout_ns, long long now_ns)
+    @cython.locals(timeout_ns=cython.longlong)
+    cdef long long _wait(self, long long now_ns) except? -1
+    @cython.locals(count=Py_ssize_t)
+    cdef _take_inbox(self)
+    @cython.locals(done=Py_ssize_t, runnable=Runnable)
+    cdef _run_batch(self, list batch)
+    @cython.locals(done=Py_ssize_t, runnable=Runnable, start_ns=cython.longlong)
+    cdef _run_timed(self, list batch)
+    cdef _note_duration(self, Runnable runnable, long long duration_ns)
+    @cython.locals(flushables=list, flushable=Flushable)
+    cdef _flush_dirty(self)
+    cpdef _clear(self)

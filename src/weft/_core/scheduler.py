@@ -1,0 +1,361 @@
+"""The scheduler: the ready queue and one turn of the loop.
+
+A turn: take what other threads left; ask the poller which descriptors are ready; move the timers that are due to the ready
+queue; run everything that is in it now. What a callback queues runs in the next turn, never in this one.
+
+Rules for whoever edits this file:
+
+- The ready queue is two lists that change places each turn. Anything may append to `_ready`; only `_run_batch` takes from
+  the other, and puts back what it could not run if SystemExit or KeyboardInterrupt ends the turn early.
+- The current task is left lazily. After a step `_current` still names its task; it is cleared before whoever could see
+  it: a runnable that is not a step, the poller when it blocks (signal handlers), and every way out of the loop.
+- While there is work the kernel is asked at least every `_POLL_TURNS` turns and every `_POLL_NS` nanoseconds, whichever
+  comes first: often enough that a socket waits no longer than a few callbacks, seldom enough that a chain of small
+  callbacks does not pay a system call for each. The first turn of a run always polls, as asyncio's does.
+- `_inbox` is the only thing that other threads touch. They append first and look at `_is_blocked` after; the loop
+  sets `_is_blocked` first and looks at `_inbox` after. So either the loop sees the work or the thread sees the flag. Without
+  a GIL the two looks could pass each other: there a thread always wakes.
+- `_dirty` holds what collected effects in the callback that ran last (a transport's writes), and is emptied as soon as
+  that callback returns.
+
+Everything but `_put_from_thread` is for the thread that runs the loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from weft._core.clock import Clock
+from weft._core.current import CurrentTask
+from weft._core.handle import Flushable, Handle, Runnable
+from weft._core.hooks import Counters
+from weft._core.timers import TimerHandle, Timers
+
+#: A busy loop asks the kernel after so many turns, or after so much time.
+_POLL_TURNS = 61
+_POLL_NS = 50_000
+
+#: The longest a poll may block: a day, as in asyncio; C's timeouts end a little above that.
+_POLL_LONGEST_NS = 24 * 3600 * 1_000_000_000
+
+_IS_GIL_ON: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Scheduler:
+    """Everything of a loop that has to be fast, but for tasks and futures, which need it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_counters",
+        "_current",
+        "_current_handle",
+        "_debug",
+        "_dirty",
+        "_has_own_clock",
+        "_inbox",
+        "_is_blocked",
+        "_is_timed",
+        "_live",
+        "_poller",
+        "_ready",
+        "_registers_tasks",
+        "_spare",
+        "_stopping",
+        "_thread_id",
+        "_timers",
+        "_turns_unpolled",
+        "_polled_ns",
+        "slow_callback_duration",
+    )
+
+    def __init__(self, poller: Any) -> None:
+        self._poller = poller
+        self._counters: Counters = poller.ops.counters
+        self._timers = Timers()
+        # The ready queue, and the list that takes its place while it runs.
+        self._ready: list[Runnable] = []
+        self._spare: list[Runnable] = []
+        # What is to be flushed when the callback that runs now returns.
+        self._dirty: list[Flushable] = []
+        self._inbox: deque[Runnable] = deque()
+        # The loop is in, or about to enter, a poll that waits.
+        self._is_blocked = False
+        # The task whose step ran last, while asyncio still holds it for the current one; or None.
+        self._current: Any = None
+        # The tasks of this loop that are not done: what keeps them alive.
+        self._live: set[Any] = set()
+        # Whether asyncio must be told of each task, because its `all_tasks` does not see `_live`.
+        self._registers_tasks = False
+        self._stopping = False
+        self._closed = False
+        self._debug = False
+        # Somebody asked for the longest callback.
+        self._is_timed = False
+        # In debug mode, the handle that runs now.
+        self._current_handle: Any = None
+        # The thread in which the loop runs; 0 while it doesn't.
+        self._thread_id = 0
+        self._turns_unpolled = 0
+        self._polled_ns = 0
+        # A subclass with a clock of its own is asked for the time; otherwise the clock is read directly.
+        self._has_own_clock = False
+        #: In debug mode a callback that takes longer is reported; seconds.
+        self.slow_callback_duration = 0.1
+
+    # -- putting work in --
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+
+    def _check_thread(self) -> None:
+        """In debug mode: raise when the caller is not in the loop's thread. A loop that doesn't run has no thread."""
+        if self._thread_id != 0 and self._thread_id != get_ident():
+            raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+
+    def _check_put(self) -> None:
+        """Raise when nothing can be queued: the loop is closed or, in debug mode, another thread's."""
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_thread()
+
+    def _put(self, runnable: Runnable) -> None:
+        """Queue a runnable for the next turn."""
+        if self._closed or self._debug:
+            self._check_put()
+        self._ready.append(runnable)
+
+    def _put_call(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
+        """Queue a callback for the next turn, in `context` or, for None, a copy of the present one."""
+        handle = self._handle(callback, args, context)
+        self._ready.append(handle)
+        return handle
+
+    def _put_from_thread(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
+        """As `_put_call`, from any thread or a signal handler; wakes the loop."""
+        handle = self._handle(callback, args, context)
+        self._inbox.append(handle)
+        if self._is_blocked or not _IS_GIL_ON:
+            self._poller.wake()
+        return handle
+
+    def _put_timer(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Any
+    ) -> TimerHandle:
+        """Queue a callback for a time in seconds of the loop's clock."""
+        handle = TimerHandle.__new__(TimerHandle)
+        handle._callback = callback
+        handle._args = args
+        handle._loop = self
+        handle._context = copy_context() if context is None else context
+        handle._cancelled = False
+        handle._is_step = False
+        handle._repr = None
+        handle._source_traceback = None
+        handle._when = when
+        handle._when_ns = Clock.to_ns(when)
+        handle._index = -1
+        if self._debug:
+            self._remember_origin(handle)
+        self._timers.add(handle)
+        return handle
+
+    def _handle(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
+        handle = Handle.__new__(Handle)
+        handle._callback = callback
+        handle._args = args
+        handle._loop = self
+        handle._context = copy_context() if context is None else context
+        handle._cancelled = False
+        handle._is_step = False
+        handle._repr = None
+        handle._source_traceback = None
+        if self._debug:
+            self._remember_origin(handle)
+        return handle
+
+    def _remember_origin(self, handle: Handle) -> None:
+        """Debug mode: note where a callback was scheduled. Loop methods between the user and here leave themselves out."""
+        raise NotImplementedError
+
+    def _mark_dirty(self, flushable: Flushable) -> None:
+        """Call `flushable._flush()` when the callback that runs now returns."""
+        self._dirty.append(flushable)
+
+    # -- the current task --
+
+    def _enter(self, task: Any) -> None:
+        """`task` runs now."""
+        if self._current is not task:
+            CurrentTask.set(self, task)
+            self._current = task
+
+    def _leave(self) -> None:
+        """No task runs now."""
+        if self._current is not None:
+            self._current = None
+            CurrentTask.set(self, None)
+
+    # -- taking work out --
+
+    def _now_ns(self) -> int:
+        if self._has_own_clock:
+            return Clock.to_ns(self.time())
+        return Clock.now_ns()
+
+    def time(self) -> float:
+        """The loop's clock in seconds: `time.monotonic`. Any thread."""
+        return Clock.now()
+
+    def _run_until_stopped(self) -> None:
+        """Turn until `_stopping` is set. Whatever ends it, no task is current afterwards."""
+        self._turns_unpolled = _POLL_TURNS
+        try:
+            while True:
+                self._turn()
+                if self._stopping:
+                    break
+        finally:
+            self._leave()
+
+    def _turn(self) -> None:
+        """One turn."""
+        counters = self._counters
+        counters.turns += 1
+        if self._dirty:
+            # Left by whoever wrote while no callback ran.
+            self._flush_dirty()
+        if self._inbox:
+            self._take_inbox()
+        now_ns = self._now_ns()
+        if self._ready or self._stopping:
+            self._turns_unpolled += 1
+            if self._turns_unpolled >= _POLL_TURNS or now_ns - self._polled_ns >= _POLL_NS:
+                self._poll(0, now_ns)
+        else:
+            now_ns = self._wait(now_ns)
+        if self._timers._heap:
+            self._timers.pop_due(now_ns, self._ready)
+        batch = self._ready
+        if batch:
+            self._ready = self._spare
+            self._spare = batch
+            if self._debug or self._is_timed:
+                self._run_timed(batch)
+            else:
+                self._run_batch(batch)
+
+    def _poll(self, timeout_ns: int, now_ns: int) -> None:
+        self._counters.polls += 1
+        self._turns_unpolled = 0
+        self._polled_ns = now_ns
+        self._poller.poll(timeout_ns, self._ready)
+
+    def _wait(self, now_ns: int) -> int:
+        """Nothing is ready: block until a descriptor, a timer, another thread or a signal; the time afterwards."""
+        timeout_ns = -1
+        if self._timers._heap:
+            timeout_ns = self._timers.next_ns() - now_ns
+            if timeout_ns < 0:
+                timeout_ns = 0
+            elif timeout_ns > _POLL_LONGEST_NS:
+                timeout_ns = _POLL_LONGEST_NS
+        self._leave()
+        self._is_blocked = True
+        try:
+            # Work may have come before the flag could be seen: then nobody wakes us.
+            self._poll(0 if self._inbox else timeout_ns, now_ns)
+        finally:
+            self._is_blocked = False
+        if self._inbox:
+            self._take_inbox()
+        now_ns = self._now_ns()
+        self._polled_ns = now_ns
+        return now_ns
+
+    def _take_inbox(self) -> None:
+        """Move what other threads left to the ready queue; what they add meanwhile waits for the next turn."""
+        self._counters.wakes += 1
+        count = len(self._inbox)
+        while count > 0:
+            self._ready.append(self._inbox.popleft())
+            count -= 1
+
+    def _run_batch(self, batch: list[Any]) -> None:
+        """Run every runnable of the batch, and empty it."""
+        done = 0
+        try:
+            for runnable in batch:
+                done += 1
+                if self._current is not None and not runnable._is_step:
+                    self._leave()
+                runnable._run()
+                if self._dirty:
+                    self._flush_dirty()
+        finally:
+            self._counters.callbacks += done
+            if done < len(batch):
+                self._ready[:0] = batch[done:]
+            batch.clear()
+
+    def _run_timed(self, batch: list[Any]) -> None:
+        """As `_run_batch`, with the clock read around every runnable: debug mode, or somebody asked for the longest."""
+        done = 0
+        try:
+            for runnable in batch:
+                done += 1
+                if self._current is not None and not runnable._is_step:
+                    self._leave()
+                self._current_handle = runnable
+                start_ns = Clock.now_ns()
+                runnable._run()
+                if self._dirty:
+                    self._flush_dirty()
+                self._note_duration(runnable, Clock.now_ns() - start_ns)
+        finally:
+            self._current_handle = None
+            self._counters.callbacks += done
+            if done < len(batch):
+                self._ready[:0] = batch[done:]
+            batch.clear()
+
+    def _note_duration(self, runnable: Any, duration_ns: int) -> None:
+        """A runnable took so long: remember the longest, and in debug mode report what is slow."""
+        if duration_ns > self._counters.longest_ns:
+            self._counters.longest_ns = duration_ns
+            self._counters.longest_what = self._describe(runnable)
+        if self._debug and duration_ns >= self.slow_callback_duration * 1e9:
+            self._leave()
+            self._report_slow(runnable, duration_ns / 1e9)
+
+    def _describe(self, runnable: Any) -> str:
+        """What ran, for people. The loop's reports know how; a bare scheduler gives the repr."""
+        return repr(runnable)
+
+    def _report_slow(self, runnable: Any, duration: float) -> None:
+        """Tell somebody that a callback took `duration` seconds: the loop's part."""
+        raise NotImplementedError
+
+    def _flush_dirty(self) -> None:
+        """Let out what the last callback collected."""
+        self._leave()
+        while self._dirty:
+            flushables = self._dirty
+            self._dirty = []
+            for flushable in flushables:
+                flushable._flush()
+
+    def _clear(self) -> None:
+        """Drop everything that is scheduled: the loop is closed."""
+        self._ready.clear()
+        self._inbox.clear()
+        self._timers.clear()
+        self._dirty.clear()
+        self._live.clear()

@@ -1,0 +1,5 @@
+cdef class MonotonicClock:
+    @staticmethod
+    cdef long long read_ns() noexcept
+    @staticmethod
+    cdef double read() noexcept

@@ -1,0 +1,15 @@
+cimport cython
+
+
+@cython.freelist(64)
+cdef class Returned:
+    cdef readonly object value
+
+
+cdef class Drive:
+    @staticmethod
+    cdef object send(object context, object coro)
+    @staticmethod
+    cdef object throw(object context, object coro, object exc)
+    @staticmethod
+    cdef int call(object context, object callback, tuple args) except -1

@@ -1,0 +1,47 @@
+"""Drive a coroutine one step, or call a callback, inside a context: the plain twin of `drive.pyx`, and the contract.
+
+Why a binding at all: `coro.send(None)` ends a coroutine by raising StopIteration, which compiled code would have to catch;
+C has `PyIter_Send`, which hands over the value and says that it was the last one. Both editions say it by `Returned`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+
+class Returned:
+    """What `send` and `throw` give when the coroutine ended: its value. Nothing else has this type."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Drive:
+    """Static functions only, so that both editions can import them under one name."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def send(context: Context | None, coro: Any) -> Any:
+        """One step: what `coro` yields, or `Returned`. Runs inside `context`; None means the present one."""
+        try:
+            return coro.send(None) if context is None else context.run(coro.send, None)
+        except StopIteration as stop:
+            return Returned(stop.value)
+
+    @staticmethod
+    def throw(context: Context | None, coro: Any, exc: BaseException) -> Any:
+        """As `send`, but raises `exc` at the point where `coro` waits."""
+        try:
+            return coro.throw(exc) if context is None else context.run(coro.throw, exc)
+        except StopIteration as stop:
+            return Returned(stop.value)
+
+    @staticmethod
+    def call(context: Context, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """`callback(*args)` inside `context`."""
+        context.run(callback, *args)

@@ -1,0 +1,94 @@
+"""Drive a coroutine one step, or call a callback, inside a context. The contract stands in the plain twin, `drive.py`."""
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult PyIter_Send(object coro, object value, PyObject **result)
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+    object PyObject_Call(object callback, object args, object keywords_or_null)
+    object PyObject_CallMethodOneArg(object target, object name, object argument)
+
+cdef extern from *:
+    """
+    /* A one-argument call, the common case, without unpacking through the keyword path. */
+    static CYTHON_INLINE PyObject *weft_call(PyObject *callback, PyObject *args) {
+        Py_ssize_t count = PyTuple_GET_SIZE(args);
+        if (count == 0) return PyObject_CallNoArgs(callback);
+        return PyObject_Vectorcall(callback, ((PyTupleObject *)args)->ob_item, (size_t)count, NULL);
+    }
+
+    /* PyContext_Exit clobbers nothing, but it must not run with an exception set: keep that aside. */
+    static CYTHON_INLINE int weft_leave(PyObject *context) {
+        PyObject *type, *value, *traceback;
+        int result;
+        if (!PyErr_Occurred()) return PyContext_Exit(context);
+        PyErr_Fetch(&type, &value, &traceback);
+        result = PyContext_Exit(context);
+        if (result < 0) { Py_XDECREF(type); Py_XDECREF(value); Py_XDECREF(traceback); return -1; }
+        PyErr_Restore(type, value, traceback);
+        return 0;
+    }
+
+    /* One step. *ended tells a return from a yield; NULL with an exception set is an error of either kind. */
+    static CYTHON_INLINE PyObject *weft_send(PyObject *context, PyObject *coro, int *ended) {
+        PyObject *result = NULL;
+        PySendResult status;
+        if (context == Py_None) {
+            status = PyIter_Send(coro, Py_None, &result);
+        } else {
+            if (PyContext_Enter(context) < 0) return NULL;
+            status = PyIter_Send(coro, Py_None, &result);
+            if (weft_leave(context) < 0) { Py_CLEAR(result); return NULL; }
+        }
+        *ended = (status == PYGEN_RETURN);
+        return result;
+    }
+    """
+    object weft_call(object callback, object args)
+    int weft_leave(object context) except -1
+    object weft_send(object context, object coro, int *ended)
+
+
+cdef class Returned:
+    pass
+
+
+cdef object returned(object value):
+    cdef Returned result = Returned.__new__(Returned)
+    result.value = value
+    return result
+
+
+cdef class Drive:
+    @staticmethod
+    cdef object send(object context, object coro):
+        cdef int ended = 0
+        result = weft_send(context, coro, &ended)
+        return returned(result) if ended else result
+
+    @staticmethod
+    cdef object throw(object context, object coro, object exc):
+        if context is not None:
+            PyContext_Enter(context)
+        try:
+            return PyObject_CallMethodOneArg(coro, "throw", exc)
+        except StopIteration as stop:
+            return returned(stop.value)
+        finally:
+            if context is not None:
+                weft_leave(context)
+
+    @staticmethod
+    cdef int call(object context, object callback, tuple args) except -1:
+        PyContext_Enter(context)
+        try:
+            weft_call(callback, args)
+        finally:
+            weft_leave(context)
+        return 0
