@@ -55,7 +55,7 @@ def _call_default(loop: asyncio.AbstractEventLoop, context: dict[str, Any], fail
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException:
-        logger.exception(failed)
+        logger.error(failed, exc_info=True)
 
 
 def _context_runner(context: dict[str, Any]) -> Callable[..., object] | None:
