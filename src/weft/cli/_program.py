@@ -64,7 +64,7 @@ def run_module(name: str, arguments: list[str]) -> None:
 
 
 def _run_script(path: str, arguments: list[str]) -> None:
-    full = os.path.abspath(path)
+    full = os.path.join(os.getcwd(), path)
     try:
         with io.open_code(full) as file:
             source = file.read()
@@ -78,10 +78,11 @@ def _run_script(path: str, arguments: list[str]) -> None:
 
 
 def _run_folder(path: str, arguments: list[str]) -> None:
-    spec = importlib.machinery.PathFinder.find_spec("__main__", [os.path.abspath(path)])
+    full = os.path.join(os.getcwd(), path)
+    spec = importlib.machinery.PathFinder.find_spec("__main__", [full])
     if spec is None:
         raise BadProgram(f"{path!r} can't be run: it has no __main__.py")
-    _set_first_path(path)
+    _set_first_path(full)
     sys.argv[:] = [path, *arguments]
     _execute(_code_of(spec), _new_main(spec.origin, spec))
 
@@ -181,6 +182,8 @@ def _new_main(path: str | None, spec: ModuleSpec | None) -> ModuleType:
     if spec is not None:
         main.__loader__ = spec.loader
         main.__package__ = spec.parent
+    if sys.version_info < (3, 14):
+        main.__annotations__ = {}
     if sys.version_info < (3, 15):
         main.__dict__["__cached__"] = None if spec is None else spec.cached
     sys.modules["__main__"] = main
