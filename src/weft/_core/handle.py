@@ -70,6 +70,7 @@ class Handle(Runnable):
     def __init__(
         self, callback: Callable[..., object], args: Any, loop: asyncio.AbstractEventLoop, context: Context | None = None
     ) -> None:
+        self._is_step = False
         self._callback: Callable[..., object] | None = callback
         self._args: tuple[Any, ...] | None = tuple(args)
         self._loop = loop
@@ -113,7 +114,7 @@ class Handle(Runnable):
         if self._callback is not None:
             info.append(_describe(self._callback, self._args, self._loop.get_debug()))
         if self._source_traceback:
-            frame = self._source_traceback[-1]
+            frame = self._source_traceback[len(self._source_traceback) - 1]
             info.append(f"created at {frame[0]}:{frame[1]}")
         return info
 

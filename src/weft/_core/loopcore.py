@@ -57,7 +57,7 @@ class LoopCore(Scheduler):
         if delay is None:
             raise TypeError("delay must not be None")
         if self._closed or self._debug:
-            self._check_call(callback, "call_later", True)
+            self._check_call(callback, "call_at", True)
         if self._has_own_clock:
             return self._put_timer(self.time() + delay, callback, args, context)
         return self._put_timer(Clock.now() + delay, callback, args, context)

@@ -355,6 +355,8 @@ class Scheduler:
     def _clear(self) -> None:
         """Drop everything that is scheduled: the loop is closed."""
         self._ready.clear()
+        # The batch that runs now, if this is a forked child in the middle of a turn.
+        self._spare.clear()
         self._inbox.clear()
         self._timers.clear()
         self._dirty.clear()

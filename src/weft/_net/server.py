@@ -44,6 +44,7 @@ class Listener(Runnable):
     __slots__ = ("_backlog", "_family", "_fd", "_loop", "_ops", "_proto", "_server", "_sock", "_type", "unlink")
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._is_step = False
         self._server = server
         self._loop: Any = server._loop
         self._ops = self._loop._poller.ops

@@ -68,6 +68,7 @@ class WriteReady(Runnable):
     __slots__ = ("stream",)
 
     def __init__(self, stream: Stream) -> None:
+        self._is_step = False
         self.stream = stream
 
     def _run(self) -> None:
@@ -116,6 +117,7 @@ class Stream(Flushable):
         server: Server | None,
         context: contextvars.Context | None,
     ) -> None:
+        self._is_step = False
         self._loop = loop
         self._poller: Poller = loop._poller
         self._ops: Ops = self._poller.ops
