@@ -4,7 +4,7 @@ from weft._native.drive cimport Drive
 
 cdef class Runnable:
     cdef object __weakref__
-    cdef bint _is_step
+    cdef public bint _is_step
     cdef _run(self)
 
 
