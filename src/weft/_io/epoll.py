@@ -51,7 +51,6 @@ class EpollPoller(Poller):
             fd = epoll.fd_at(index)
             mask = epoll.mask_at(index)
             if fd == self._signal_fd:
-                self.ops.counters.wakes += 1
                 continue
             if mask & ~OUT:
                 runnable = self._readers[fd]

@@ -52,7 +52,6 @@ class SelectorPoller(Poller):
             if mask & selectors.EVENT_WRITE and writer is not None:
                 ready.append(writer)
         if woken:
-            self.ops.counters.wakes += 1
             self._drain()
         # Re-armed before the caller looks at what other threads left, and after the drain: a byte that comes in
         # between wakes the next poll, at worst for nothing.

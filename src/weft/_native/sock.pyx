@@ -8,7 +8,7 @@ send, whose copy takes long enough for another thread to use: measured, letting 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
-from libc.errno cimport EAGAIN, EINTR, EWOULDBLOCK, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -85,7 +85,7 @@ cdef Py_ssize_t counted(ssize_t sent, int error) except -2:
     """What a send answers: the bytes taken, -1 when it must be tried again later; else the error is raised."""
     if sent >= 0:
         return sent
-    if error == EAGAIN or error == EWOULDBLOCK or error == EINTR:
+    if error == EAGAIN or error == EINTR:
         return -1
     errno_set(error)
     PyErr_SetFromErrno(OSError)
@@ -132,7 +132,7 @@ cdef class Kernel:
         count = c_recv(fd, self._buffer, C_RECV_BYTES, MSG_DONTWAIT)
         if count >= 0:
             return PyBytes_FromStringAndSize(self._buffer, count)
-        if errno == EAGAIN or errno == EWOULDBLOCK or errno == EINTR:
+        if errno == EAGAIN or errno == EINTR:
             return None
         PyErr_SetFromErrno(OSError)
 
@@ -142,7 +142,7 @@ cdef class Kernel:
         PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
         count = c_recv(fd, view.buf, view.len, MSG_DONTWAIT)
         # SAFETY: errno is read before PyBuffer_Release, which may run Python code.
-        if count < 0 and errno != EAGAIN and errno != EWOULDBLOCK and errno != EINTR:
+        if count < 0 and errno != EAGAIN and errno != EINTR:
             try:
                 PyErr_SetFromErrno(OSError)
             finally:
@@ -205,7 +205,7 @@ cdef class Kernel:
         cdef socklen_t size = sizeof(sockaddr_storage)
         cdef int conn = accept4(fd, <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if conn < 0:
-            if errno == EAGAIN or errno == EWOULDBLOCK or errno == EINTR:
+            if errno == EAGAIN or errno == EINTR:
                 return None
             PyErr_SetFromErrno(OSError)
         try:

@@ -1,4 +1,4 @@
-"""Listening sockets: `Server`, what users hold, and `Listener`, what the poller runs.
+"""Listening sockets: `Server`, what users hold, and `Acceptor`, what the poller runs.
 
 Rules for whoever edits this file:
 
@@ -38,12 +38,13 @@ ACCEPT_RETRY_S = 1
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 
 
-class Listener(Runnable):
+class Acceptor(Runnable):
     """One listening socket of a server; runs when a connection waits."""
 
     __slots__ = ("_backlog", "_family", "_fd", "_loop", "_ops", "_proto", "_server", "_sock", "_type", "unlink")
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
+        self._is_step = False
         self._is_step = False
         self._server = server
         self._loop: Any = server._loop
@@ -222,7 +223,7 @@ class Server(asyncio.AbstractServer):
         self._serving_forever_fut: asyncio.Future[None] | None = None
         #: Each connection gets a copy.
         self._context = contextvars.copy_context()
-        self._listeners = [Listener(self, sock) for sock in sockets]
+        self._acceptors = [Acceptor(self, sock) for sock in sockets]
         for sock in sockets:
             # On Linux accepted sockets inherit it: one call less for each connection. Elsewhere the transport sets it.
             set_nodelay(sock)
@@ -252,11 +253,11 @@ class Server(asyncio.AbstractServer):
         if self._serving:
             return
         self._serving = True
-        for listener in self._listeners:
-            if listener._sock is not None:
-                listener._sock.listen(self._backlog)
-                ensure_fd_no_transport(self._loop, listener._fd)
-                listener.start()
+        for acceptor in self._acceptors:
+            if acceptor._sock is not None:
+                acceptor._sock.listen(self._backlog)
+                ensure_fd_no_transport(self._loop, acceptor._fd)
+                acceptor.start()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop  # type: ignore[return-value]
@@ -276,8 +277,8 @@ class Server(asyncio.AbstractServer):
         if self._sockets is None:
             return
         self._sockets = None
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         self._serving = False
         waiting = self._serving_forever_fut
         if waiting is not None and not waiting.done():

@@ -47,14 +47,12 @@ def _unwatch(loop: LoopCore, fd: int, direction: int, handle: Handle, fut: Any =
     handle.cancel()
 
 
-def _when_ready(
-    loop: LoopCore, sock: socket.socket, direction: int, attempt: Callable[..., Any], *args: Any
-) -> asyncio.Future[Any]:
-    """A future of `attempt(*args)`, tried each time the socket is ready until it does not say BlockingIOError."""
+def _when_ready(loop: LoopCore, sock: socket.socket, direction: int, attempt: Callable[[], Any]) -> asyncio.Future[Any]:
+    """A future of `attempt()`, tried each time the socket is ready until it does not say BlockingIOError."""
     fut: asyncio.Future[Any] = loop.create_future()
     fd = ensure_fd_no_transport(loop, sock.fileno())
     holder: list[Handle] = []
-    handle = watch(loop, fd, direction, _attempt, loop, fd, direction, holder, fut, attempt, args)
+    handle = watch(loop, fd, direction, _attempt, loop, fd, direction, holder, fut, attempt)
     holder.append(handle)
     fut.add_done_callback(functools.partial(_unwatch, loop, fd, direction, handle))
     return fut
@@ -66,13 +64,12 @@ def _attempt(
     direction: int,
     holder: list[Handle],
     fut: asyncio.Future[Any],
-    attempt: Callable[..., Any],
-    args: tuple[Any, ...],
+    attempt: Callable[[], Any],
 ) -> None:
     if fut.done():
         return  # cancelled in the same turn
     try:
-        result = attempt(*args)
+        result = attempt()
     except (BlockingIOError, InterruptedError):
         return
     except (SystemExit, KeyboardInterrupt):
@@ -92,7 +89,7 @@ async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
     try:
         return sock.recv(nbytes)
     except (BlockingIOError, InterruptedError):
-        data: bytes = await _when_ready(loop, sock, READ, sock.recv, nbytes)
+        data: bytes = await _when_ready(loop, sock, READ, lambda: sock.recv(nbytes))
         return data
 
 
@@ -103,7 +100,7 @@ async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
     try:
         return sock.recv_into(buf)
     except (BlockingIOError, InterruptedError):
-        count: int = await _when_ready(loop, sock, READ, sock.recv_into, buf)
+        count: int = await _when_ready(loop, sock, READ, lambda: sock.recv_into(buf))
         return count
 
 
@@ -114,7 +111,7 @@ async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tu
     try:
         return sock.recvfrom(bufsize)
     except (BlockingIOError, InterruptedError):
-        received: tuple[bytes, _Address] = await _when_ready(loop, sock, READ, sock.recvfrom, bufsize)
+        received: tuple[bytes, _Address] = await _when_ready(loop, sock, READ, lambda: sock.recvfrom(bufsize))
         return received
 
 
@@ -127,7 +124,7 @@ async def sock_recvfrom_into(loop: LoopCore, sock: socket.socket, buf: Any, nbyt
     try:
         return sock.recvfrom_into(buf, nbytes)
     except (BlockingIOError, InterruptedError):
-        received: tuple[int, _Address] = await _when_ready(loop, sock, READ, sock.recvfrom_into, buf, nbytes)
+        received: tuple[int, _Address] = await _when_ready(loop, sock, READ, lambda: sock.recvfrom_into(buf, nbytes))
         return received
 
 
@@ -159,7 +156,7 @@ async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Any, address: _
     try:
         return sock.sendto(data, address)
     except (BlockingIOError, InterruptedError):
-        count: int = await _when_ready(loop, sock, WRITE, sock.sendto, data, address)
+        count: int = await _when_ready(loop, sock, WRITE, lambda: sock.sendto(data, address))
         return count
 
 
@@ -191,7 +188,7 @@ async def sock_connect(loop: LoopCore, sock: socket.socket, address: _Address) -
         sock.connect(address)
     except (BlockingIOError, InterruptedError):
         # Also after a signal the connection goes on being made: when the socket is writable, it is made or has failed.
-        await _when_ready(loop, sock, WRITE, _connected, sock, address)
+        await _when_ready(loop, sock, WRITE, lambda: _connected(sock, address))
 
 
 def _connected(sock: socket.socket, address: _Address) -> None:

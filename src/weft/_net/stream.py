@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 #: More than this is not held back until the callback returns: memory, and a kernel that could already be sending.
 FLUSH_BYTES = 64 * 1024
 #: As many chunks as one system call takes.
-FLUSH_CHUNKS = 1024
+_FLUSH_CHUNKS = 1024
 #: asyncio's default for the high-water mark of the write buffer.
 HIGH_WATER_BYTES = 64 * 1024
 #: From this many dropped writes on, each one is logged (asyncio's number).
@@ -68,6 +68,7 @@ class WriteReady(Runnable):
     __slots__ = ("stream",)
 
     def __init__(self, stream: Stream) -> None:
+        self._is_step = False
         self._is_step = False
         self.stream = stream
 
@@ -118,6 +119,7 @@ class Stream(Flushable):
         context: contextvars.Context | None,
     ) -> None:
         self._is_step = False
+        self._is_step = False
         self._loop = loop
         self._poller: Poller = loop._poller
         self._ops: Ops = self._poller.ops
@@ -148,9 +150,10 @@ class Stream(Flushable):
         self._closing = False
         self._conn_lost = 0
         self._protocol_paused = False
+        #: Marks of the write buffer, as given: any number will do.
         self._high = HIGH_WATER_BYTES
         self._low = HIGH_WATER_BYTES // 4
-        self._flush_above = min(FLUSH_BYTES, self._high)
+        self._flush_above = FLUSH_BYTES
         self._set_protocol(protocol)
         self._poller.owners[self._fd] = weakref.ref(transport)
         if server is not None:
@@ -304,7 +307,7 @@ class Stream(Flushable):
         if self._writing:
             if self._size > self._high:
                 self._maybe_pause_protocol()
-        elif self._size > self._flush_above or len(self._chunks) >= FLUSH_CHUNKS:
+        elif self._size > self._flush_above or len(self._chunks) >= _FLUSH_CHUNKS:
             self._flush_now()
             self._maybe_pause_protocol()
         elif not self._in_dirty:
@@ -431,7 +434,7 @@ class Stream(Flushable):
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._high = high
         self._low = low
-        self._flush_above = min(FLUSH_BYTES, high)
+        self._flush_above = int(min(FLUSH_BYTES, high))
         self._flush_now()
         self._maybe_pause_protocol()
 

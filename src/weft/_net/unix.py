@@ -106,7 +106,7 @@ async def create_unix_server(
         bound = sock.getsockname()
         if not _is_abstract(bound):
             try:
-                server._listeners[0].unlink = (bound, os.stat(bound).st_ino)
+                server._acceptors[0].unlink = (bound, os.stat(bound).st_ino)
             except FileNotFoundError:
                 logger.debug("the path of %r is gone already; nothing to clean up", sock)
     if start_serving:

@@ -1,0 +1,82 @@
+cimport cython
+
+from weft._core.handle cimport Flushable, Runnable
+from weft._core.loopcore cimport LoopCore
+from weft._io.ops cimport Ops
+from weft._io.spi cimport Poller
+from weft._native.incontext cimport InContext
+
+cdef Py_ssize_t _FLUSH_CHUNKS
+
+
+cdef class Stream(Flushable):
+    cdef bint _buffered
+    cdef list _chunks
+    cdef readonly bint _closing
+    cdef Py_ssize_t _conn_lost
+    cdef readonly object _context
+    cdef bint _eof
+    cdef readonly int _fd
+    cdef Py_ssize_t _first
+    cdef Py_ssize_t _flush_above
+    cdef readonly object _high
+    cdef bint _in_dirty
+    cdef readonly LoopCore _loop
+    cdef readonly object _low
+    cdef Py_ssize_t _offset
+    cdef Ops _ops
+    cdef readonly bint _paused
+    cdef Poller _poller
+    cdef readonly object _protocol
+    cdef readonly bint _protocol_paused
+    cdef bint _read_eof
+    cdef object _server
+    cdef readonly Py_ssize_t _size
+    cdef readonly object _sock
+    cdef readonly object _transport
+    cdef readonly bint _watching
+    cdef object _write_runnable
+    cdef readonly bint _writing
+
+    cpdef _set_protocol(self, object protocol)
+    cpdef _start_reading(self)
+    cdef _stop_reading(self)
+    cdef _run(self)
+    cdef _read(self)
+    @cython.locals(count=Py_ssize_t)
+    cdef _read_into_protocol(self)
+    cdef _received_eof(self)
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
+    cpdef write(self, object data)
+    cpdef writelines(self, object list_of_data)
+    cdef _append(self, bytes chunk)
+    cdef _count_dropped_write(self)
+    cdef _flush(self)
+    @cython.locals(count=Py_ssize_t)
+    cdef _flush_now(self)
+    @cython.locals(count=Py_ssize_t)
+    cdef _write_ready(self)
+    @cython.locals(chunks=list, first=Py_ssize_t)
+    cdef _taken(self, Py_ssize_t count)
+    cdef _drop_chunks(self)
+    cdef _stop_writing(self)
+    cpdef write_eof(self)
+    cdef _shutdown_writing(self)
+    cpdef Py_ssize_t get_write_buffer_size(self) except -1
+    cpdef set_write_buffer_limits(self, object high, object low)
+    cdef _maybe_pause_protocol(self)
+    cdef _tell_flow(self, str method)
+    cpdef close(self)
+    cpdef abort(self)
+    cdef _fatal_error(self, object exc, str message)
+    cpdef _force_close(self, object exc)
+    cdef _schedule_lost(self, object exc)
+    cpdef _call_connection_lost(self, object exc)
+    cpdef _release(self)
+
+
+cdef class WriteReady(Runnable):
+    cdef Stream stream
+
+    cdef _run(self)
