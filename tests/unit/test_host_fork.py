@@ -190,6 +190,7 @@ def _child_of_multiprocessing(queue):
     queue.put(weft.run(main()))
 
 
+@pytest.mark.leaky("multiprocessing keeps a process, and a pipe to it, that tracks resources")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 async def test_multiprocessing(world, method):
     context = multiprocessing.get_context(method)

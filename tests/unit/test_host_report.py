@@ -7,7 +7,7 @@ import contextvars
 import gc
 
 import pytest
-from worlds import turns
+from worlds import since, turns
 
 import weft
 
@@ -103,7 +103,7 @@ def test_a_default_handler_that_raises(world, log_lines, custom):
         loop.set_exception_handler(handler)
     loop.call_exception_handler({"message": "words"})
     loop.close()
-    (line,) = log_lines
+    (line,) = (line for line in log_lines if line.startswith("ERROR"))
     assert line.startswith("ERROR Exception in default exception handler")
     assert ("while handling an unexpected error in custom exception handler" in line) is custom
 
@@ -119,6 +119,8 @@ def test_exits_pass_through_handlers(world, loop, kind):
 
 
 def test_the_handler_runs_in_the_context_of_the_subject(world, loop):
+    if world.name == "asyncio" and not since(3, 12):
+        pytest.skip("asyncio does so from 3.12 on; Weft on every version")
     variable = contextvars.ContextVar("variable", default="outside")
     seen = []
     loop.set_exception_handler(lambda where, context: seen.append(variable.get()))

@@ -287,12 +287,12 @@ def test_a_second_interrupt_interrupts():
         """
         import asyncio, weft
         async def main():
-            while True:
+            print("ready")
+            try:
+                await asyncio.sleep(60)
+            finally:
                 print("ready")
-                try:
-                    await asyncio.sleep(60)
-                except asyncio.CancelledError:
-                    pass
+                await asyncio.sleep(60)
         weft.run(main())
         """,
         times=2,
