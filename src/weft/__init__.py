@@ -15,9 +15,9 @@ from weft import _edition as _edition  # isort: skip
 from weft._core.future import Future, isfuture
 from weft._core.gather import gather
 from weft._core.handle import Handle
-from weft._core.timers import TimerHandle
 from weft._core.task import Task, create_eager_task_factory, eager_task_factory
 from weft._core.timeouts import Timeout, timeout, timeout_at
+from weft._core.timers import TimerHandle
 from weft._core.waiting import (
     ALL_COMPLETED,
     FIRST_COMPLETED,

@@ -24,7 +24,7 @@ import threading
 import warnings
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from weft._core.handle import Handle
 from weft._core.loopcore import LoopCore
@@ -40,6 +40,7 @@ from weft._net.sockops import ensure_fd_no_transport
 __all__ = ["Loop"]
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 logger = logging.getLogger("asyncio")
 
@@ -54,6 +55,16 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     `WEFT_POLLER` names it, and without that it is the best one of the machine. Differs from asyncio's loop: it holds
     its tasks until they are done, and reports those that never finished when it is closed.
     """
+
+    # Not there yet. Said to type checkers, which would otherwise call the class abstract; calling one raises the
+    # NotImplementedError of AbstractEventLoop.
+    connect_read_pipe: Any
+    connect_write_pipe: Any
+    create_datagram_endpoint: Any
+    sendfile: Any
+    sock_sendfile: Any
+    subprocess_exec: Any
+    subprocess_shell: Any
 
     def __init__(self, *, poller: str | Poller | None = None) -> None:
         # Before all that could fail, so that `__del__` of a loop half made finds it closed.
@@ -173,15 +184,15 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """Close every async generator that this loop still knows."""
         return self._generators.shutdown(self)
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """A future for `func(*args)` run by a thread of the default executor (None) or by `executor`."""
         self._check_closed()
         if self._debug:
             self._check_callback(func, "run_in_executor")
         return self._executor.run(self, executor, func, args)
 
-    def set_default_executor(self, executor: ThreadPoolExecutor) -> None:
-        """The ThreadPoolExecutor to use for None from now on."""
+    def set_default_executor(self, executor: Executor) -> None:
+        """The executor, a ThreadPoolExecutor, to use for None from now on."""
         self._executor.set(executor)
 
     def shutdown_default_executor(self, timeout: float | None = None) -> Coroutine[Any, Any, None]:
@@ -282,11 +293,11 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     # -- file descriptors --
 
-    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call back whenever `fd` can be read, until `remove_reader`; replaces the callback there was."""
         sockcalls.watch(self, ensure_fd_no_transport(self, fd), READ, callback, *args)
 
-    def add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+    def add_writer(self, fd: Any, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call back whenever `fd` can be written, until `remove_writer`; replaces the callback there was."""
         sockcalls.watch(self, ensure_fd_no_transport(self, fd), WRITE, callback, *args)
 
@@ -327,7 +338,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     # -- signals --
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call back in the loop whenever the signal comes. In the main thread only."""
         self._signals.add(self, sig, callback, args)
 

@@ -24,7 +24,7 @@ def new_event_loop() -> Loop:
     return Loop()
 
 
-class Runner(asyncio.Runner):
+class Runner(asyncio.Runner):  # type: ignore[misc]  # final to typeshed only; its docs say so too
     """As `asyncio.Runner` of the same Python, but for the default of `loop_factory`, which is `weft.new_event_loop`."""
 
     def __init__(

@@ -49,7 +49,7 @@ class AsyncGenerators:
         def dropped(generator: AsyncGenerator[Any, Any]) -> None:
             self.alive.discard(generator)
             if not loop.is_closed():
-                loop.call_soon_threadsafe(loop.create_task, generator.aclose())  # type: ignore[arg-type]
+                loop.call_soon_threadsafe(loop.create_task, generator.aclose())
 
         sys.set_asyncgen_hooks(firstiter=first_iteration, finalizer=dropped)
 

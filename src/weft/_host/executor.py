@@ -46,7 +46,7 @@ class DefaultExecutor:
             self.pool = ThreadPoolExecutor(thread_name_prefix="asyncio")
         return self.pool
 
-    def set(self, executor: ThreadPoolExecutor) -> None:
+    def set(self, executor: Executor) -> None:
         """Take another executor from now on; the one before is left to its owner."""
         if not isinstance(executor, ThreadPoolExecutor):
             raise TypeError("executor must be ThreadPoolExecutor instance")

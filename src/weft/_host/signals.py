@@ -121,7 +121,7 @@ class Signals:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         # An empty context: the handle must not keep the variables of whoever ran the loop first.
-        handle = Handle(self._read, (loop,), loop, contextvars.Context())
+        handle = Handle(self._read, (loop,), loop, contextvars.Context())  # type: ignore[arg-type]
         loop._poller.watch(self._reader.fileno(), READ, handle)
 
     def _read(self, loop: LoopCore) -> None:
@@ -153,7 +153,7 @@ class Signals:
             self._take(loop)
         except (ValueError, OSError) as exc:
             raise RuntimeError(str(exc)) from exc
-        self.handlers[sig] = Handle(callback, args, loop, None)
+        self.handlers[sig] = Handle(callback, args, loop, None)  # type: ignore[arg-type]
         try:
             _set(sig, _write_number_only)
             # Restart system calls that the signal would interrupt: code outside of the loop needs no EINTR.
