@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import select
 
 from weft._io.spi import READ, WRITE, Poller
@@ -21,13 +22,14 @@ def available_pollers() -> list[str]:
 
 
 def make_poller(name: str | None = None) -> Poller:
-    """A new poller by its name; without a name the best one of the platform.
+    """A new poller by its name; without a name the one that the environment variable
+    `WEFT_POLLER` names, or else the best one of the platform.
 
     Raises ValueError for a name that does not exist or does not work here.
     """
     names = available_pollers()
     if name is None:
-        name = names[0]
+        name = os.environ.get("WEFT_POLLER") or names[0]
     if name not in names:
         raise ValueError(f"unknown poller {name!r}: this platform has {', '.join(names)}")
     module, cls = _POLLERS[name]
