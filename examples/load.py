@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import httptools
@@ -24,6 +25,8 @@ __all__ = ["Load", "Result", "fetch"]
 
 STREAM_LINES = 12
 ECHO_BYTES = 2048
+# So long after the end of a stretch an answer may still come.
+PATIENCE_SECONDS = 10.0
 # Of ten requests, in this order.
 MIX = ("greet", "greet", "echo", "greet", "greet", "stream", "greet", "greet", "echo", "greet")
 
@@ -112,6 +115,14 @@ class _Connection(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
 
+    def give_up(self) -> None:
+        """The answer does not come."""
+        if self._exchange is not None:
+            self._answer("no answer in time")
+            self._exchange = None
+            assert self._transport is not None
+            self._transport.abort()
+
     # -- what the parser calls --
 
     def on_body(self, body: bytes) -> None:
@@ -174,20 +185,22 @@ class Load:
             return time.perf_counter() < stop_at
 
         loop = asyncio.get_running_loop()
-        ends = []
+        protocols = []
         for exchanges in self._exchanges:
             try:
-                _, protocol = await loop.create_connection(
-                    lambda each=exchanges: _Connection(each, on_answer), *self._address
-                )
+                _, protocol = await loop.create_connection(partial(_Connection, exchanges, on_answer), *self._address)
             except OSError as error:
                 result.errors[f"no connection: {error.strerror}"] += 1
             else:
-                ends.append(protocol.ended)
-        if ends:
-            _, silent = await asyncio.wait(ends, timeout=seconds + 10)
-            result.errors["no answer in time"] += len(silent)
-        result.errors += Counter()
+                protocols.append(protocol)
+        try:
+            async with asyncio.timeout(seconds + PATIENCE_SECONDS):
+                for protocol in protocols:
+                    await asyncio.shield(protocol.ended)
+        except TimeoutError:
+            for protocol in protocols:
+                protocol.give_up()
+                await protocol.ended
         result.seconds = time.perf_counter() - start
         return result
 

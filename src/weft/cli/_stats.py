@@ -21,8 +21,10 @@ def table(counters: Sequence[Any], pollers: Sequence[str]) -> list[tuple[str, st
     def total(name: str) -> int:
         return sum(int(getattr(each, name)) for each in counters)
 
-    rows = [("loops of Weft", f"{len(counters)} ({', '.join([*sorted(set(pollers)), _edition.EDITION])})")]
-    if longest is not None:
+    if longest is None:
+        rows = [("loops of Weft", "none in this process")]
+    else:
+        rows = [("loops of Weft", f"{len(counters)} ({', '.join([*sorted(set(pollers)), _edition.EDITION])})")]
         calls = ", ".join(f"{total(name):,} {name}" for name in _SYSCALLS)
         rows += [(name, f"{total(name):,}") for name in ("turns", "callbacks", "tasks")]
         what = f" in {longest.longest_what}" if longest.longest_what else ""

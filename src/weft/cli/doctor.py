@@ -102,7 +102,7 @@ def _text(findings: Findings) -> list[str]:
 
 
 async def _talk() -> str:
-    """A word over TCP or, on a machine without that, over a socket pair; what is wrong with the loop, or nothing."""
+    """Use tasks, a socket and a thread; what is wrong with the loop, or nothing."""
     loop = asyncio.get_running_loop()
     here, there = socket.socketpair()
     with here, there:
@@ -152,16 +152,16 @@ def _pollers(trials: dict[str, str]) -> str:
 def _all_tasks() -> str:
     how = registry.how_all_tasks()
     said = {
-        "task set": "its set of tasks iterates over those of Weft's loops too: no cost for a task",
-        "registration": "each task is registered with asyncio, as this Python keeps its tasks elsewhere: 0.5 µs a task",
+        "task set": "asyncio's own: its set of tasks also goes over those of Weft's loops",
+        "registration": "asyncio's own, with which each task is registered: 0.5 µs a task, as this Python hides its set",
     }
     return said.get(how, how)
 
 
 def _current_task() -> str:
-    if hasattr(asyncio.tasks, "_swap_current_task") and sys.version_info >= (3, 14):
-        return "asyncio's own mark, kept per thread (entered and left by Weft's tasks)"
-    return "asyncio's own table of loops and tasks (entered and left by Weft's tasks)"
+    if sys.version_info >= (3, 14):
+        return "asyncio's own: a mark of each thread, set by _swap_current_task"
+    return "asyncio's own: its table of the running task of each loop"
 
 
 # -- versions --

@@ -37,15 +37,16 @@ def main(arguments: Sequence[str]) -> int:
     """Run the program that the arguments name. Returns its exit code, or leaves by what the program raised."""
     options = _parser().parse_args(arguments)
     program, *rest = options.program[1:] if options.program[:-1] and options.program[0] == "--" else options.program
-    if options.poller is not None and options.poller not in available_pollers():
-        return _bad(f"the poller {options.poller!r} does not work here; there is: {', '.join(available_pollers())}")
+    poller = options.poller or os.environ.get("WEFT_POLLER")
+    if poller and poller not in available_pollers():
+        return _bad(f"the poller {poller!r} does not work here; there is: {', '.join(available_pollers())}")
     if options.edition is not None and options.edition != _edition.EDITION:
         environment = _environment_for(options.edition)
         if environment is None:
             return _bad(f"the {options.edition} edition can't run here: {_edition.reason()}")
         _start_over(environment)
-    if options.poller is not None:
-        os.environ["WEFT_POLLER"] = options.poller
+    if poller:
+        os.environ["WEFT_POLLER"] = poller
     if options.debug:
         os.environ["PYTHONASYNCIODEBUG"] = "1"
     report = _Report(requires_weft=options.require, tells_stats=options.stats)
@@ -142,6 +143,7 @@ class _Report:
             raise SystemExit(OTHER_LOOP)
 
     def _note_ours(self, loop: Any) -> None:
+        loop._is_timed = True
         self._counters.append(loop._counters)
         self._pollers.append(loop._poller.name)
 
