@@ -30,7 +30,7 @@ CALLABLE = re.compile(
     r"(?:cdef|cpdef)\s+(?:inline\s+)?(?:[\w.\[\]*]+\s+)*?\**(?P<name>\w+)\s*\(.*\)[^:]*(?P<body>:)?.*$"
 )
 VARIABLES = re.compile(
-    r"cdef\s+(?:(?:public|readonly)\s+)?(?P<kind>(?:[\w.\[\], ]+\s|\w+\[[^\]]*\]\s*)\**)(?P<names>\w[\w\s,*]*)$"
+    r"cdef\s+(?:(?:public|readonly)\s+)?[\w.\[\]\s*]+?[\s*](?P<name>\w+)(?:\[\w+\])?(?P<more>(?:\s*,\s*\**\w+)*)$"
 )
 CIMPORT = re.compile(
     r"from\s+(?P<source>[\w.]+)\s+cimport\s+(?P<names>.+)$|cimport\s+(?P<module>[\w.]+)(?:\s+as\s+\w+)?$"
@@ -103,7 +103,7 @@ def read_pxd(path: Path, errors: list[str]) -> Shape:
                 if not is_native:
                     errors.append(f"{where}: {match['name']} has a body: a .pxd beside a .py holds types only")
         elif match := VARIABLES.match(line):
-            (current or shape).fields |= {name.strip(" *") for name in match["names"].split(",")}
+            (current or shape).fields |= {match["name"], *re.findall(r"\w+", match["more"])}
         else:
             errors.append(f"{where}: not understood: {line}")
     return shape
