@@ -78,7 +78,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         self._signals = Signals()
         # The depth of origin tracking to go back to; None while it is not on for this loop.
         self._origin_depth: int | None = None
-        self.set_debug(_is_debug_asked())
+        self.set_debug(asyncio.coroutines._is_debug_mode())  # type: ignore[attr-defined]
         fork.watch()
         self._registers_tasks = not registry.serve_all_tasks()
         registry.add(self)
@@ -396,11 +396,6 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         elif not enabled and self._origin_depth is not None:
             sys.set_coroutine_origin_tracking_depth(self._origin_depth)
             self._origin_depth = None
-
-
-def _is_debug_asked() -> bool:
-    """Whether the interpreter's options or the environment ask for asyncio's debug mode."""
-    return bool(sys.flags.dev_mode or (not sys.flags.ignore_environment and os.environ.get("PYTHONASYNCIODEBUG")))
 
 
 def _stop_loop_of(future: asyncio.Future[Any]) -> None:

@@ -25,7 +25,10 @@ def new_event_loop() -> Loop:
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final to typeshed only; its docs say so too
-    """As `asyncio.Runner` of the same Python, but for the default of `loop_factory`, which is `weft.new_event_loop`."""
+    """As `asyncio.Runner` of the same Python, but for the default of `loop_factory`, which is `weft.new_event_loop`.
+
+    So it does not make the loop the current one of the thread (`asyncio.set_event_loop`), nor asks a policy for it.
+    """
 
     def __init__(
         self, *, debug: bool | None = None, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
