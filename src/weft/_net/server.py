@@ -29,7 +29,7 @@ from weft._net.sockops import ensure_fd_no_transport, set_nodelay
 from weft._net.transport import make_stream_transport
 
 if TYPE_CHECKING:
-    from weft._core.loopcore import LoopCore
+    pass
 
 #: The process or the machine is out of something that comes back: descriptors, buffers, memory.
 _OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -89,7 +89,7 @@ class Acceptor(Runnable):
                 return
             if accepted is None:
                 return
-            self._connect(*accepted)
+            self._connect(accepted[0], accepted[1])
 
     def _accept_failed(self, sock: socket.socket, exc: OSError) -> None:
         if exc.errno in _OUT_OF_RESOURCE:
@@ -201,7 +201,7 @@ class Server(asyncio.AbstractServer):
 
     def __init__(
         self,
-        loop: LoopCore,
+        loop: AnyLoop,
         sockets: list[socket.socket],
         protocol_factory: Callable[[], Any],
         ssl_context: Any,
