@@ -5,37 +5,30 @@ from __future__ import annotations
 import itertools
 import socket
 from asyncio.log import logger
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from weft._net.sockops import HAS_IPV6
-
-if TYPE_CHECKING:
-    from weft._core.loopcore import LoopCore
+from weft._net.sockops import HAS_IPV6, AnyLoop
 
 #: What socket.getaddrinfo answers: (family, type, proto, canonical name, address).
 AddrInfo = tuple[Any, Any, int, str, Any]
 
 
 async def getaddrinfo(
-    loop: LoopCore, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    loop: AnyLoop, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
 ) -> list[AddrInfo]:
     """As `loop.getaddrinfo`: socket.getaddrinfo in the default executor; timed and logged in debug mode."""
     resolve: Any = _timed_getaddrinfo(loop) if loop._debug else socket.getaddrinfo
-    found: list[AddrInfo] = await loop.run_in_executor(  # type: ignore[attr-defined]
-        None, resolve, host, port, family, type, proto, flags
-    )
+    found: list[AddrInfo] = await loop.run_in_executor(None, resolve, host, port, family, type, proto, flags)
     return found
 
 
-async def getnameinfo(loop: LoopCore, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+async def getnameinfo(loop: AnyLoop, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
     """As `loop.getnameinfo`: socket.getnameinfo in the default executor."""
-    name: tuple[str, str] = await loop.run_in_executor(  # type: ignore[attr-defined]
-        None, socket.getnameinfo, sockaddr, flags
-    )
+    name: tuple[str, str] = await loop.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
     return name
 
 
-def _timed_getaddrinfo(loop: LoopCore) -> Any:
+def _timed_getaddrinfo(loop: AnyLoop) -> Any:
     def resolve(host: Any, port: Any, family: int, type: int, proto: int, flags: int) -> list[AddrInfo]:
         asked = f"{host}:{port!r}"
         for name, value in (("family", family), ("type", type), ("proto", proto), ("flags", flags)):
@@ -100,7 +93,7 @@ def literal_address(
 
 
 async def ensure_resolved(
-    loop: LoopCore,
+    loop: AnyLoop,
     address: Any,
     *,
     family: int = 0,
@@ -113,9 +106,7 @@ async def ensure_resolved(
     literal = literal_address(host, port, family, type, proto, *address[2:])
     if literal is not None:
         return [literal]
-    found: list[AddrInfo] = await loop.getaddrinfo(  # type: ignore[attr-defined]
-        host, port, family=family, type=type, proto=proto, flags=flags
-    )
+    found: list[AddrInfo] = await loop.getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
     return found
 
 

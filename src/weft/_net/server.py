@@ -21,15 +21,12 @@ import weakref
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weft._core.handle import Runnable
 from weft._io.spi import READ
-from weft._net.sockops import ensure_fd_no_transport, set_nodelay
+from weft._net.sockops import AnyLoop, ensure_fd_no_transport, set_nodelay
 from weft._net.transport import make_stream_transport
-
-if TYPE_CHECKING:
-    pass
 
 #: The process or the machine is out of something that comes back: descriptors, buffers, memory.
 _OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -260,7 +257,8 @@ class Server(asyncio.AbstractServer):
                 acceptor.start()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop  # type: ignore[return-value]
+        loop: asyncio.AbstractEventLoop = self._loop
+        return loop
 
     def is_serving(self) -> bool:
         return self._serving

@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Any
 from weft._core.handle import Handle
 from weft._io.spi import READ, WRITE
 from weft._net.dns import ensure_resolved
-from weft._net.sockops import HAS_IPV6, check_nonblocking, check_not_ssl, ensure_fd_no_transport
+from weft._net.sockops import HAS_IPV6, AnyLoop, check_nonblocking, check_not_ssl, ensure_fd_no_transport
 
 if TYPE_CHECKING:
     import asyncio
 
-    from weft._core.loopcore import LoopCore
 
 _Address = Any
 
 
-def watch(loop: LoopCore, fd: int, direction: int, callback: Callable[..., object], *args: Any) -> Handle:
+def watch(loop: AnyLoop, fd: int, direction: int, callback: Callable[..., object], *args: Any) -> Handle:
     """Run `callback(*args)` while `fd` is ready; the handle that was there before is cancelled, as by add_reader."""
     loop._check_closed()
     handle = Handle(callback, args, loop, None)
@@ -39,7 +38,7 @@ def watch(loop: LoopCore, fd: int, direction: int, callback: Callable[..., objec
     return handle
 
 
-def _unwatch(loop: LoopCore, fd: int, direction: int, handle: Handle, fut: Any = None) -> None:
+def _unwatch(loop: AnyLoop, fd: int, direction: int, handle: Handle, fut: Any = None) -> None:
     """Take `handle` off the poller, unless another has taken its place."""
     poller = loop._poller
     if not loop.is_closed() and poller.watched(fd, direction) is handle:
@@ -47,7 +46,7 @@ def _unwatch(loop: LoopCore, fd: int, direction: int, handle: Handle, fut: Any =
     handle.cancel()
 
 
-def _when_ready(loop: LoopCore, sock: socket.socket, direction: int, attempt: Callable[[], Any]) -> asyncio.Future[Any]:
+def _when_ready(loop: AnyLoop, sock: socket.socket, direction: int, attempt: Callable[[], Any]) -> asyncio.Future[Any]:
     """A future of `attempt()`, tried each time the socket is ready until it does not say BlockingIOError."""
     fut: asyncio.Future[Any] = loop.create_future()
     fd = ensure_fd_no_transport(loop, sock.fileno())
@@ -59,7 +58,7 @@ def _when_ready(loop: LoopCore, sock: socket.socket, direction: int, attempt: Ca
 
 
 def _attempt(
-    loop: LoopCore,
+    loop: AnyLoop,
     fd: int,
     direction: int,
     holder: list[Handle],
@@ -80,9 +79,12 @@ def _attempt(
     else:
         _unwatch(loop, fd, direction, holder[0])
         fut.set_result(result)
+    finally:
+        # The error's traceback holds this frame, and the future holds the error.
+        del fut
 
 
-async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
+async def sock_recv(loop: AnyLoop, sock: socket.socket, nbytes: int) -> bytes:
     """As `loop.sock_recv` of CPython 3.14."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)
@@ -93,7 +95,7 @@ async def sock_recv(loop: LoopCore, sock: socket.socket, nbytes: int) -> bytes:
         return data
 
 
-async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
+async def sock_recv_into(loop: AnyLoop, sock: socket.socket, buf: Any) -> int:
     """As `loop.sock_recv_into` of CPython 3.14."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)
@@ -104,7 +106,7 @@ async def sock_recv_into(loop: LoopCore, sock: socket.socket, buf: Any) -> int:
         return count
 
 
-async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tuple[bytes, _Address]:
+async def sock_recvfrom(loop: AnyLoop, sock: socket.socket, bufsize: int) -> tuple[bytes, _Address]:
     """As `loop.sock_recvfrom` of CPython 3.14."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)
@@ -115,7 +117,7 @@ async def sock_recvfrom(loop: LoopCore, sock: socket.socket, bufsize: int) -> tu
         return received
 
 
-async def sock_recvfrom_into(loop: LoopCore, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, _Address]:
+async def sock_recvfrom_into(loop: AnyLoop, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, _Address]:
     """As `loop.sock_recvfrom_into` of CPython 3.14: `nbytes` 0 means the length of the buffer."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)
@@ -128,7 +130,7 @@ async def sock_recvfrom_into(loop: LoopCore, sock: socket.socket, buf: Any, nbyt
         return received
 
 
-async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Any) -> None:
+async def sock_sendall(loop: AnyLoop, sock: socket.socket, data: Any) -> None:
     """As `loop.sock_sendall` of CPython 3.14: after an error nobody can say how much was sent."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)
@@ -149,7 +151,7 @@ async def sock_sendall(loop: LoopCore, sock: socket.socket, data: Any) -> None:
     await _when_ready(loop, sock, WRITE, send_on)
 
 
-async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Any, address: _Address) -> int:
+async def sock_sendto(loop: AnyLoop, sock: socket.socket, data: Any, address: _Address) -> int:
     """As `loop.sock_sendto` of CPython 3.14: one datagram in one call."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)
@@ -160,7 +162,7 @@ async def sock_sendto(loop: LoopCore, sock: socket.socket, data: Any, address: _
         return count
 
 
-async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socket, _Address]:
+async def sock_accept(loop: AnyLoop, sock: socket.socket) -> tuple[socket.socket, _Address]:
     """As `loop.sock_accept` of CPython 3.14: the new socket is non-blocking."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)
@@ -177,7 +179,7 @@ async def sock_accept(loop: LoopCore, sock: socket.socket) -> tuple[socket.socke
         return accepted
 
 
-async def sock_connect(loop: LoopCore, sock: socket.socket, address: _Address) -> None:
+async def sock_connect(loop: AnyLoop, sock: socket.socket, address: _Address) -> None:
     """As `loop.sock_connect` of CPython 3.14: resolves the host when it is no literal address."""
     check_not_ssl(sock)
     check_nonblocking(loop, sock)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from weft._core.loopcore import LoopCore
+#: A `weft.Loop`. That class lives above this room, and its base `LoopCore` has not all that is used here.
+AnyLoop = Any
 
 HAS_IPV6 = hasattr(socket, "AF_INET6")
 
@@ -41,13 +41,13 @@ def check_not_ssl(sock: socket.socket) -> None:
             raise TypeError("Socket cannot be of type SSLSocket")
 
 
-def check_nonblocking(loop: LoopCore, sock: socket.socket) -> None:
+def check_nonblocking(loop: AnyLoop, sock: socket.socket) -> None:
     """In debug mode refuse a socket that would block the loop."""
     if loop._debug and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
 
 
-def ensure_fd_no_transport(loop: LoopCore, fd: Any) -> int:
+def ensure_fd_no_transport(loop: AnyLoop, fd: Any) -> int:
     """The number of a descriptor (or of an object with `fileno`), unless an open transport owns it.
 
     Raises RuntimeError when one does, ValueError for what is no file object, both with asyncio's words.

@@ -40,11 +40,11 @@ from typing import TYPE_CHECKING, Any
 from weft._core.handle import Flushable, Runnable
 from weft._io.spi import READ, WRITE
 from weft._native.incontext import InContext
+from weft._net.sockops import AnyLoop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from weft._core.loopcore import LoopCore
     from weft._io.ops import Ops
     from weft._io.spi import Poller
     from weft._net.server import Server
@@ -111,7 +111,7 @@ class Stream(Flushable):
 
     def __init__(
         self,
-        loop: LoopCore,
+        loop: AnyLoop,
         sock: socket.socket,
         transport: StreamTransport,
         protocol: Any,

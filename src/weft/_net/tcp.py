@@ -13,16 +13,13 @@ import sys
 from asyncio.log import logger
 from asyncio.staggered import staggered_race
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weft._net.dns import AddrInfo, ensure_resolved, interleave
 from weft._net.server import Server
 from weft._net.sockcalls import sock_connect
-from weft._net.sockops import HAS_IPV6, check_not_ssl, set_reuseport
+from weft._net.sockops import HAS_IPV6, AnyLoop, check_not_ssl, set_reuseport
 from weft._net.transport import make_stream_transport
-
-if TYPE_CHECKING:
-    from weft._core.loopcore import LoopCore
 
 _Made = tuple[Any, Any]
 
@@ -38,7 +35,7 @@ def check_ssl_timeouts(ssl: Any, handshake_timeout: float | None, shutdown_timeo
 
 
 async def create_connection(
-    loop: LoopCore,
+    loop: AnyLoop,
     protocol_factory: Callable[[], Any],
     host: Any = None,
     port: Any = None,
@@ -97,7 +94,7 @@ async def create_connection(
     return transport, protocol
 
 
-async def _resolve(loop: LoopCore, address: Any, family: int, proto: int, flags: int) -> list[AddrInfo]:
+async def _resolve(loop: AnyLoop, address: Any, family: int, proto: int, flags: int) -> list[AddrInfo]:
     infos = await ensure_resolved(loop, address, family=family, type=socket.SOCK_STREAM, proto=proto, flags=flags)
     if not infos:
         raise OSError("getaddrinfo() returned empty list")
@@ -105,7 +102,7 @@ async def _resolve(loop: LoopCore, address: Any, family: int, proto: int, flags:
 
 
 async def _connect_any(
-    loop: LoopCore,
+    loop: AnyLoop,
     host: Any,
     port: Any,
     family: int,
@@ -134,7 +131,7 @@ async def _connect_any(
                 continue
     else:
         attempts = [functools.partial(_connect_one, loop, failures, info, local_infos) for info in infos]
-        sock = (await staggered_race(attempts, happy_eyeballs_delay, loop=loop))[0]  # type: ignore[arg-type]
+        sock = (await staggered_race(attempts, happy_eyeballs_delay, loop=loop))[0]
     if sock is not None:
         return sock
     errors = [exc for failure in failures for exc in failure]
@@ -159,7 +156,7 @@ def _summary(errors: list[OSError], all_errors: bool) -> BaseException:
 
 
 async def _connect_one(
-    loop: LoopCore, failures: list[list[OSError]], info: AddrInfo, local_infos: list[AddrInfo] | None
+    loop: AnyLoop, failures: list[list[OSError]], info: AddrInfo, local_infos: list[AddrInfo] | None
 ) -> socket.socket:
     """Make, bind and connect one socket; its errors go into a list of its own in `failures`, and the last is raised."""
     mine: list[OSError] = []
@@ -209,7 +206,7 @@ def _reason(exc: OSError) -> str:
 
 
 async def make_connection(
-    loop: LoopCore,
+    loop: AnyLoop,
     sock: socket.socket,
     protocol_factory: Callable[[], Any],
     ssl: Any,
@@ -255,7 +252,7 @@ async def make_connection(
 
 
 async def connect_accepted_socket(
-    loop: LoopCore,
+    loop: AnyLoop,
     protocol_factory: Callable[[], Any],
     sock: socket.socket,
     *,
@@ -284,7 +281,7 @@ async def connect_accepted_socket(
 
 
 async def create_server(
-    loop: LoopCore,
+    loop: AnyLoop,
     protocol_factory: Callable[[], Any],
     host: Any = None,
     port: Any = None,
@@ -339,7 +336,7 @@ async def create_server(
     return server
 
 
-async def _resolve_listening(loop: LoopCore, host: Any, port: Any, family: int, flags: int) -> list[AddrInfo]:
+async def _resolve_listening(loop: AnyLoop, host: Any, port: Any, family: int, flags: int) -> list[AddrInfo]:
     infos = await ensure_resolved(loop, (host, port), family=family, type=socket.SOCK_STREAM, flags=flags)
     if not infos:
         raise OSError(f"getaddrinfo({host!r}) returned empty list")
@@ -347,7 +344,7 @@ async def _resolve_listening(loop: LoopCore, host: Any, port: Any, family: int, 
 
 
 def _bind_all(
-    loop: LoopCore,
+    loop: AnyLoop,
     infos: list[AddrInfo],
     reuse_address: bool,
     reuse_port: bool | None,

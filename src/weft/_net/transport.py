@@ -14,14 +14,13 @@ import warnings
 from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any
 
-from weft._net.sockops import ensure_fd_no_transport, set_nodelay
+from weft._net.sockops import AnyLoop, ensure_fd_no_transport, set_nodelay
 from weft._net.stream import Stream
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Iterable
 
-    from weft._core.loopcore import LoopCore
     from weft._net.server import Server
 
 #: Whether an accepted socket has TCP_NODELAY from its listener (`Server` sets it there).
@@ -40,15 +39,15 @@ class StreamTransport(asyncio.Transport):
 
     def __init__(
         self,
-        loop: LoopCore,
+        loop: AnyLoop,
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         extra: dict[str, Any] | None = None,
         server: Server | None = None,
         context: contextvars.Context | None = None,
     ) -> None:
-        super().__init__(extra)
-        info = self._extra
+        info: dict[str, Any] = {} if extra is None else extra
+        super().__init__(info)
         info["socket"] = TransportSocket(sock)
         try:
             info["sockname"] = sock.getsockname()
@@ -153,7 +152,7 @@ class StreamTransport(asyncio.Transport):
 
 
 def make_stream_transport(
-    loop: LoopCore,
+    loop: AnyLoop,
     sock: socket.socket,
     protocol: asyncio.BaseProtocol,
     waiter: asyncio.Future[None] | None = None,

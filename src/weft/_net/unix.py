@@ -9,14 +9,12 @@ import stat
 import sys
 from asyncio.log import logger
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weft._net.server import Server
 from weft._net.sockcalls import sock_connect
+from weft._net.sockops import AnyLoop
 from weft._net.tcp import check_ssl_timeouts, make_connection
-
-if TYPE_CHECKING:
-    from weft._core.loopcore import LoopCore
 
 
 def _check_unix_stream(sock: socket.socket) -> None:
@@ -30,7 +28,7 @@ def _is_abstract(path: str | bytes) -> bool:
 
 
 async def create_unix_connection(
-    loop: LoopCore,
+    loop: AnyLoop,
     protocol_factory: Callable[[], Any],
     path: Any = None,
     *,
@@ -74,7 +72,7 @@ async def create_unix_connection(
 
 
 async def create_unix_server(
-    loop: LoopCore,
+    loop: AnyLoop,
     protocol_factory: Callable[[], Any],
     path: Any = None,
     *,

@@ -6,18 +6,21 @@ import asyncio
 from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
+from weft._net.sockops import AnyLoop
 from weft._net.transport import make_stream_transport
 
 if TYPE_CHECKING:
     import contextvars
     import socket
 
-    from weft._core.loopcore import LoopCore
     from weft._net.server import Server
+
+#: Untyped: typeshed's signature is narrower than the class (time-outs are floats, the waiter may be None).
+_SSLProtocol: Any = sslproto.SSLProtocol
 
 
 def make_tls_transport(
-    loop: LoopCore,
+    loop: AnyLoop,
     sock: socket.socket,
     protocol: asyncio.BaseProtocol,
     sslcontext: Any,
@@ -35,7 +38,7 @@ def make_tls_transport(
 
     `sslcontext` None means a client's context with asyncio's defaults. Time-outs are seconds, None asyncio's defaults.
     """
-    wrapper = sslproto.SSLProtocol(  # type: ignore[attr-defined]
+    wrapper = _SSLProtocol(
         loop,
         protocol,
         sslcontext,
@@ -51,7 +54,7 @@ def make_tls_transport(
 
 
 async def start_tls(
-    loop: LoopCore,
+    loop: AnyLoop,
     transport: asyncio.BaseTransport,
     protocol: asyncio.BaseProtocol,
     sslcontext: Any,
@@ -72,7 +75,7 @@ async def start_tls(
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     raw: Any = transport
     waiter: asyncio.Future[None] = loop.create_future()
-    wrapper = sslproto.SSLProtocol(  # type: ignore[attr-defined]
+    wrapper = _SSLProtocol(
         loop,
         protocol,
         sslcontext,
