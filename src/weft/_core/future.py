@@ -110,7 +110,11 @@ class Future(Listener):
         return asyncio.Future
 
     def __del__(self) -> None:
-        if self._is_unseen:
+        try:
+            is_unseen = self._is_unseen
+        except AttributeError:  # the plain edition: `__init__` refused its arguments before it set a field
+            return
+        if is_unseen:
             self._report_unseen()
 
     def _report_unseen(self) -> None:

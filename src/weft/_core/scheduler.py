@@ -304,6 +304,8 @@ class Scheduler:
             if done < len(batch):
                 self._ready[:0] = batch[done:]
             batch.clear()
+            # A traceback that a task keeps reaches this frame by f_back: the last task of the batch must not hang on it.
+            runnable = None
 
     def _run_timed(self, batch: list[Any]) -> None:
         """As `_run_batch`, with the clock read around every runnable: debug mode, or somebody asked for the longest."""
@@ -325,6 +327,8 @@ class Scheduler:
             if done < len(batch):
                 self._ready[:0] = batch[done:]
             batch.clear()
+            # A traceback that a task keeps reaches this frame by f_back: the last task of the batch must not hang on it.
+            runnable = None
 
     def _note_duration(self, runnable: Any, duration_ns: int) -> None:
         """A runnable took so long: remember the longest, and in debug mode report what is slow."""

@@ -149,7 +149,11 @@ class Task(Future):
         return asyncio.Task
 
     def __del__(self) -> None:
-        if self._status == 0 and self._log_destroy_pending:
+        try:
+            is_pending = self._status == 0 and self._log_destroy_pending
+        except AttributeError:  # the plain edition: `__init__` refused its arguments before it set a field
+            return
+        if is_pending:
             context: dict[str, Any] = {"task": self, "message": "Task was destroyed but it is pending!"}
             if self._source_traceback:
                 context["source_traceback"] = self._source_traceback
@@ -236,6 +240,9 @@ class Task(Future):
             self._step(None, self._context)
         else:
             self._step(_seen_error_of(waiter), self._context)
+        # The traceback of a failure reaches this frame by f_back, and with it the names here: a cycle otherwise.
+        waiter = None
+        self = None  # type: ignore[assignment]
 
     def _on_done(self, future: Any) -> None:
         """The future of Weft's that it waits for is done: be queued."""
@@ -265,6 +272,7 @@ class Task(Future):
                 self = None  # type: ignore[assignment]
         else:
             self._step(exc, None)
+            self = None  # type: ignore[assignment]
 
     def _step(self, exc: Any, context: Any) -> None:
         """One step; `exc` is thrown into the coroutine if it is not None. `context` None: it is entered already."""

@@ -40,6 +40,8 @@ class Drive:
             return coro.throw(exc) if context is None else context.run(coro.throw, exc)
         except StopIteration as stop:
             return Returned(stop.value)
+        finally:
+            exc = None  # type: ignore[assignment]  # its traceback holds this frame
 
     @staticmethod
     def call(context: Context, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
