@@ -1,6 +1,7 @@
 """What a body did, written down so that two worlds can be compared: value or exception, reports, log lines.
 
-Addresses and task numbers differ between two runs of the same thing and are masked; nothing else is.
+Addresses and task numbers differ between two runs of the same thing and are masked, and so is what differs between
+asyncio's own two implementations; nothing else is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from worlds import World
 
 ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 TASK_NUMBER = re.compile(r"Task-\d+")
+# What a waiting task leaves in a future's callbacks: a private name, which differs between asyncio's C and Python too.
+WAKE_UP = re.compile(r"(?:<[\w -]*wakeup[^>]*>|Task\.\w*wakeup)\(\)(?: at [^\],>]*)?")
+# asyncio's C and Python futures have different words here; Weft has those of the Python one, which say more.
+INVALID_STATE = re.compile(r"^(?:invalid state|(?:PENDING|FINISHED|CANCELLED): <.*>)$")
 # Where a task or a loop came from in debug mode: the file is the library's, so its path and line differ.
 CREATED_IN_LIBRARY = re.compile(r"created at [^>\s]*/(?:asyncio|weft|worlds)[^>\s]*:\d+")
 
@@ -21,6 +26,7 @@ CREATED_IN_LIBRARY = re.compile(r"created at [^>\s]*/(?:asyncio|weft|worlds)[^>\
 def masked(text: str) -> str:
     """`text` without what differs between two runs."""
     text = ADDRESS.sub("0x", TASK_NUMBER.sub("Task-N", text))
+    text = INVALID_STATE.sub("invalid state", WAKE_UP.sub("wake-up", text))
     return CREATED_IN_LIBRARY.sub("created at library", text)
 
 

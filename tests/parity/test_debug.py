@@ -154,7 +154,7 @@ def test_task_repr(world, same, debug):
         task = world.aio.create_task(wait_for(future), name="named")
         words.append(repr(task))
         await turns()
-        words.append(repr(task).replace("wait_for=<Future pending cb=[Task.task_wakeup()]", "…"))
+        words.append(repr(task))
         task.add_done_callback(print)
         task.cancel()
         words.append(repr(task))
@@ -202,7 +202,6 @@ def test_handle_repr(world, same):
             loop.call_soon(callback, 1, "two"),
             loop.call_soon(functools.partial(callback, 1, key=2), 3),
             loop.call_soon(print),
-            loop.call_soon(loop.call_soon, callback),
             loop.call_soon("x" * 300 and callback, "y" * 300),
         ]
         words = [repr(handle) for handle in handles]

@@ -87,7 +87,6 @@ async def test_debug_mode_says_where_it_was_made(world, aio):
     assert any("test_debug_mode_says_where_it_was_made" in frame.name for frame in report["source_traceback"])
 
 
-@pytest.mark.orphans  # the report keeps the task alive, for asyncio.all_tasks to see
 async def test_pending_task_destroyed(world, aio):
     """Only a task that nobody can wake: on Weft's loop the loop holds it, so this is made by a loop that let go."""
     if world.weft_loop:
@@ -99,6 +98,10 @@ async def test_pending_task_destroyed(world, aio):
     (report,) = world.take_reports()
     assert report["message"] == "Task was destroyed but it is pending!"
     assert report["task"].get_name() == "forgotten"
+    # From 3.14 on asyncio sees the revived task again, and its runner would cancel it.
+    report["task"].cancel()
+    await turns(2)
+    world.take_reports()
 
 
 @pytest.mark.weft_only
