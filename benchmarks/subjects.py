@@ -67,6 +67,9 @@ def names_module(which: str, wanted: tuple[str, ...]) -> ModuleType:
         return asyncio
     weft = importlib.import_module("weft")
     module = ModuleType("names")
+    if hasattr(weft, "__getattr__"):
+        # CPython loads attributes of a module that has one the slow way; a program that says `weft.sleep` pays for that.
+        module.__getattr__ = weft.__getattr__  # type: ignore[method-assign]
     for name in wanted:
         setattr(module, name, getattr(weft if _is_own(name) else asyncio, name))
     return module
