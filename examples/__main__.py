@@ -177,6 +177,10 @@ def _weft_here() -> str:
 
 if __name__ == "__main__":
     started = time.monotonic()
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 130
+        print("interrupted", file=sys.stderr)
     print(f"{time.monotonic() - started:.0f} s")
     raise SystemExit(code)

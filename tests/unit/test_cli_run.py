@@ -310,6 +310,33 @@ def test_stats_come_last_on_stderr(run: Run) -> None:
     assert int(rows["callbacks"]) >= 22
 
 
+def test_stats_where_nobody_takes_what_the_program_prints(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("print('x' * 100_000)")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        outcomes = [
+            subprocess.run(
+                [sys.executable, *command, str(program)], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+            )
+            for command in ((), (*WEFT, "--stats"))
+        ]
+    finally:
+        os.close(writer)
+    assert outcomes[0].returncode == outcomes[1].returncode
+    assert "BrokenPipeError" in outcomes[1].stderr
+    assert "weft run: what the loops did\n  loops of Weft  none in this process\n" in outcomes[1].stderr
+
+
+def test_debug_where_python_ignores_its_environment(run: Run) -> None:
+    source = "import asyncio\nasync def main(): print(asyncio.get_running_loop().get_debug())\nasyncio.run(main())"
+    if "PYTHONPATH" in os.environ:
+        pytest.skip("Weft is found by PYTHONPATH here")
+    done = run("-E", *WEFT, "--debug", "program.py", files={"program.py": source})
+    assert outcome(done) == (0, "True\n", "")
+
+
 def test_stats_of_weft_run_count_loops_made_by_weft_run(run: Run) -> None:
     source = "import asyncio, weft\nasync def main(): pass\nweft.run(main())\nasyncio.run(main())"
     done = run(*WEFT, "--stats", "program.py", files={"program.py": source})

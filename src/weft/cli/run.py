@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     if poller:
         os.environ["WEFT_POLLER"] = poller
     if options.debug:
+        # For the children too; and for Weft's loops even where Python was told to ignore its environment.
         os.environ["PYTHONASYNCIODEBUG"] = "1"
+        registry.observers.append(lambda loop: loop.set_debug(True))
     report = _Report(requires_weft=options.require, tells_stats=options.stats)
     _which_loop.give_weft(Loop, report.note_other)
     _children.give_weft_to_children(requires_weft=options.require)
@@ -151,7 +154,6 @@ class _Report:
         if os.getpid() != self._pid:
             # A forked child that ends by itself.
             return
-        sys.stdout.flush()
         lines = []
         if not self._requires_weft:
             for (kind, place), count in self.others.items():
@@ -164,8 +166,11 @@ class _Report:
                 "weft run: what the loops did",
                 *columns(_stats.table(self._counters, self._pollers), indent="  "),
             ]
-        for line in lines:
-            print(line, file=sys.stderr)
+        if lines and sys.stderr is not None:
+            # What the program printed comes first, unless nobody takes it: Python tells of that itself, after this.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stdout.flush()
+            print("\n".join(lines), file=sys.stderr)
 
     def _on_sigterm(self, signum: int, frame: FrameType | None) -> NoReturn:
         """Die of SIGTERM as the program would have, the table told: exit handlers do not run then."""
