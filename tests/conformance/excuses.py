@@ -20,6 +20,8 @@ class Exclusion:
     editions: tuple[str, ...]
     pokes: str
     reason: str
+    hangs: bool = False
+    """It would hang, so it isn't run: the one kind of exclusion that can't be found stale."""
 
     def covers(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.tests)
@@ -29,12 +31,12 @@ def read_exclusions(version: str, edition: str, path: Path = HERE / "exclusions.
     """The exclusions that hold for this Python version and edition. Raises ValueError on an entry without a reason."""
     found = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8")).get("exclude", []):
-        unknown = set(entry) - {"tests", "versions", "editions", "pokes", "reason"}
+        unknown = set(entry) - {"tests", "versions", "editions", "pokes", "reason", "hangs"}
         if unknown:
             raise ValueError(f"{path.name}: unknown key {sorted(unknown)} in {entry['tests']}")
         exclusion = Exclusion(
             tuple(entry["tests"]), tuple(entry.get("versions", ())), tuple(entry.get("editions", ())),
-            entry["pokes"].strip(), entry["reason"].strip(),
+            entry["pokes"].strip(), entry["reason"].strip(), entry.get("hangs", False),
         )  # fmt: skip
         if not exclusion.pokes or not exclusion.reason:
             raise ValueError(f"{path.name}: {entry['tests']} needs the private name it pokes and a reason")

@@ -15,13 +15,11 @@ from __future__ import annotations
 import asyncio
 import types
 import unittest
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from .subject import Subject
-
-CLOCK_REASON = "drives TestLoop's clock by hand: runs in the TestLoop variant only"
 
 
 class LoopName(type):
@@ -72,23 +70,22 @@ class Plug:
         replaced = ["EventLoop", "SelectorEventLoop"]
         if subject.name != "asyncio":
             replaced.append("BaseEventLoop")
-        stand_ins = {name: LoopName(name, (), {}) for name in replaced}
         LoopName.subject = subject
-        self._views = {
-            False: View(stand_ins),
-            True: View({**stand_ins, **subject.own}),
-        }
+        self._stand_ins = {name: LoopName(name, (), {}) for name in replaced}
         self._install_policy()
         self._install_close_loop()
         for module in subject.logger_modules:
             module.logger = FollowingLogger()
 
-    def derive(self, name: str, *bases: type, own: bool = False, **attrs: Any) -> type[unittest.TestCase]:
+    def derive(
+        self, name: str, *bases: type, own: bool = False, but: Iterable[str] = (), **attrs: Any
+    ) -> type[unittest.TestCase]:
         """A test class `name` of the given upstream classes, run on the subject.
 
-        `own` lets the test file see the subject's own functions under asyncio's names.
+        `own` lets the test file see the subject's own functions under asyncio's names, `but` for some.
         """
-        view = self._views[own]
+        names = {key: value for key, value in self.subject.own.items() if own and key not in but}
+        view = View({**self._stand_ins, **names})
         upstream = self.upstream
         base = bases[-1] if issubclass(bases[-1], unittest.TestCase) else unittest.TestCase
 
@@ -103,7 +100,10 @@ class Plug:
 
         def run(self: unittest.TestCase, result: unittest.TestResult | None = None) -> Any:
             with seen():
-                return base.run(self, result)
+                try:
+                    return base.run(self, result)
+                except KeyboardInterrupt:
+                    return None  # reported by the worker's result; the next test shall run
 
         if issubclass(base, unittest.IsolatedAsyncioTestCase):
             factory = getattr(bases[0], "loop_factory", None)
@@ -121,9 +121,12 @@ class Plug:
         subject = self.subject
 
         def new_test_loop(self: Any, gen: Any = None) -> Any:
-            if gen is not None:
-                raise unittest.SkipTest(CLOCK_REASON)
-            loop = subject.new_loop()
+            if gen is None:
+                loop = subject.new_loop()
+            elif subject.new_virtual_loop is None:
+                raise unittest.SkipTest("drives time by hand, which this loop can't: runs on TestLoop only")
+            else:
+                loop = subject.new_virtual_loop(gen)
             self.set_event_loop(loop)
             return loop
 

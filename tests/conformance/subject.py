@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .virtual import TimeGenerator, make_virtual_loop
+
 LOOPS = ("weft", "asyncio", "uvloop")
 
 # asyncio's names that Weft has functions of its own for. The tests run once with asyncio's functions on Weft's loop and
@@ -39,6 +41,8 @@ class Subject:
     future: type
     describe: str
     """One line for the report: version, edition, poller, where it was imported from."""
+    new_virtual_loop: Callable[[TimeGenerator], Any] | None = None
+    """A loop whose time a test drives by hand; None where the loop can't do that (those tests are skipped)."""
     own: Mapping[str, Any] = field(default_factory=dict)
     """asyncio name -> the subject's own object of that name (empty unless the subject is Weft)."""
     logger_modules: tuple[Any, ...] = ()
@@ -78,6 +82,7 @@ def _load_asyncio(poller: str | None) -> Subject:
         new_loop=lambda: loop_class(selector()),
         task=asyncio.Task,
         future=asyncio.Future,
+        new_virtual_loop=importlib.import_module("test.test_asyncio.utils").TestLoop,
         describe=f"asyncio of CPython {sys.version.split()[0]}, {selector.__name__}",
     )
 
@@ -97,11 +102,14 @@ def _load_uvloop() -> Subject:
 def _load_weft(poller: str | None) -> Subject:
     weft = importlib.import_module("weft")
     edition = importlib.import_module("weft._edition").edition()
+    probe = importlib.import_module("weft._io").make_poller(poller)
+    probe.close()
     modules = [module for key, module in sorted(sys.modules.items()) if key.startswith("weft.")]
     return Subject(
         name="weft",
         loop_class=weft.Loop,
         new_loop=(lambda: weft.Loop(poller=poller)) if poller else weft.Loop,
+        new_virtual_loop=lambda gen: make_virtual_loop(weft.Loop, type(probe), gen),
         task=weft.Task,
         future=weft.Future,
         describe=f"weft, {edition} edition, poller {poller or 'default'}, CPython {sys.version.split()[0]}, "

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import excuses
-from .recipes import FILES
+from .recipes import FILES, SHARDS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST_TIMEOUT_S = 60.0
@@ -46,6 +46,8 @@ class Settings:
     only: list[str] = field(default_factory=lambda: ["*"])
     jobs: int = 2
     test_timeout_s: float = TEST_TIMEOUT_S
+    never: list[str] = field(default_factory=list)
+    """Patterns of tests that are known to hang: not run, counted as failed (an exclusion must excuse them)."""
 
 
 @dataclass
@@ -69,8 +71,10 @@ def available_files() -> list[str]:
     return [name for name in FILES if importlib.util.find_spec(f"test.test_asyncio.{name}") is not None]
 
 
-def run_file(module: str, settings: Settings, waiting: Mapping[str, Any]) -> tuple[str, list[Verdict]]:
-    """Run one upstream file, restarted as often as its process is lost."""
+def run_file(
+    module: str, settings: Settings, waiting: Mapping[str, Any], shard: int = 0, shards: int = 1
+) -> tuple[str, list[Verdict]]:
+    """Run one upstream file, or one share of its classes, restarted as often as its process is lost."""
     tests: dict[str, Verdict] = {}
     describe = ""
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
@@ -79,6 +83,7 @@ def run_file(module: str, settings: Settings, waiting: Mapping[str, Any]) -> tup
             options = {
                 "module": module, "loop": settings.loop, "poller": settings.poller, "events": str(events),
                 "only": settings.only, "done": sorted(tests), "test_timeout_s": settings.test_timeout_s,
+                "shard": [shard, shards], "never": settings.never,
                 "waiting": {name: feature["tests"] for name, feature in waiting.items()},
                 "probes": {name: feature["probe"] for name, feature in waiting.items()},
             }  # fmt: skip
@@ -136,9 +141,16 @@ def run(
     """Run the files, `settings.jobs` at a time, and judge them. `tell` is called as each file ends."""
     started = time.monotonic()
     waiting = excuses.read_features()
+    if settings.loop == "weft":
+        exclusions = excuses.read_exclusions(_version(), "plain" if settings.plain else "compiled")
+        settings.never = [pattern for exclusion in exclusions if exclusion.hangs for pattern in exclusion.tests]
     describe, tests = "", []
     with concurrent.futures.ThreadPoolExecutor(settings.jobs) as pool:
-        runs = {pool.submit(run_file, module, settings, waiting): module for module in modules}
+        runs = {
+            pool.submit(run_file, module, settings, waiting, shard, SHARDS.get(module, 1)): module
+            for module in modules
+            for shard in range(SHARDS.get(module, 1))
+        }
         for done in concurrent.futures.as_completed(runs):
             said, found = done.result()
             describe = describe or said
@@ -158,8 +170,7 @@ def run(
 
 def _excuse(verdicts: Verdicts, edition: str) -> None:
     """Turn excused failures into `excluded`, and excuses nobody needs into problems."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for exclusion in excuses.read_exclusions(version, edition):
+    for exclusion in excuses.read_exclusions(_version(), edition):
         for test in verdicts.tests:
             if not exclusion.covers(test.id):
                 continue
@@ -174,11 +185,15 @@ def _excuse(verdicts: Verdicts, edition: str) -> None:
         verdicts.problems.append(f"{verdicts.excluded} single tests excluded, {excuses.LIMIT} allowed")
 
 
+def _version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def _ask_oracle(verdicts: Verdicts, settings: Settings) -> None:
     """Run what failed on asyncio itself: what fails there too says something about the machine, not about Weft."""
     suspects: dict[str, list[str]] = {}
     for test in verdicts.tests:
-        if test.outcome in BAD and not test.id.split(".")[1].endswith("_own"):
+        if test.outcome in BAD and ".<process>." not in test.id and not test.id.split(".")[1].endswith("_own"):
             suspects.setdefault(test.id.split(".")[0], []).append(test.id)
     by_id = {test.id: test for test in verdicts.tests}
     for module, names in suspects.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import fnmatch
+import gc
 import importlib
 import json
 import sys
@@ -53,6 +54,10 @@ class Report(unittest.TestResult):
     def stopTest(self, test: unittest.TestCase) -> None:
         faulthandler.cancel_dump_traceback_later()
         super().stopTest(test)
+        passing = sys.exc_info()[1]
+        if passing is not None:
+            # KeyboardInterrupt and its like pass through unittest, which asks for no verdict on them.
+            self._settle("error", "".join(traceback.format_exception(passing)))
         seconds = round(time.monotonic() - self._started, 3)
         self._write(event="end", id=self.name_of(test), outcome=self._outcome, detail=self._detail, seconds=seconds)
 
@@ -106,11 +111,17 @@ def main(options: dict[str, Any]) -> int:
         stream.write(json.dumps({"event": "subject", "describe": subject.describe}) + "\n")
         done, only, waiting = set(options["done"]), options["only"], options["waiting"]
         chosen = unittest.TestSuite()
-        for cls in FILES[module](plug):
+        shard, shards = options["shard"]
+        for index, cls in enumerate(FILES[module](plug)):
+            if index % shards != shard:
+                continue
             kept = unittest.TestSuite()
             for test in flat(loader.loadTestsFromTestCase(cls)):
                 name = report.name_of(test)
                 if name in done or not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
+                    continue
+                if _matches(name, options["never"]):
+                    report._write(event="end", id=name, outcome="failed", detail="not run: it hangs", seconds=0.0)
                     continue
                 feature = next((f for f, patterns in waiting.items() if _matches(name, patterns)), None)
                 if feature is not None and _still_missing(subject, options["probes"][feature]):
@@ -118,10 +129,15 @@ def main(options: dict[str, Any]) -> int:
                     continue
                 kept.addTest(test)
             chosen.addTest(kept)
+        # Most tests end in full collections; what was made until here need not be looked at again each time.
+        gc.collect()
+        gc.freeze()
         with warnings.catch_warnings():
             warnings.simplefilter("default")
             chosen.run(report)
         stream.write(json.dumps({"event": "finished"}) + "\n")
+    # A thread that a test left behind may keep the interpreter from ending.
+    faulthandler.dump_traceback_later(options["test_timeout_s"], exit=True)
     return 0
 
 
