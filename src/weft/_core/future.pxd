@@ -1,6 +1,7 @@
 cimport cython
 from weft._core.handle cimport Listener
 from weft._core.scheduler cimport Scheduler
+from weft._native.drive cimport Drive
 
 cdef bint _WRAPS_STOP_ITERATION
 cdef bint _REFUSES_SECOND_INIT
@@ -9,7 +10,6 @@ cdef bint _REFUSES_SECOND_INIT
 cdef class Future(Listener):
     cdef dict __dict__
     cdef public bint _asyncio_future_blocking
-    cdef public object _cancel_message
     cdef public object _cancelled_exc
     cdef public object _exception
     cdef public object _exception_tb
@@ -17,12 +17,14 @@ cdef class Future(Listener):
     cdef bint _is_unseen
     cdef list _listeners
     cdef public object _loop
+    cdef object _message
     cdef public object _result
     cdef Scheduler _scheduler
     cdef public object _source_traceback
     cdef int _status
     cdef Listener _waiter
 
+    @cython.locals(scheduler=Scheduler, is_debug=bint)
     cdef _prepare(self, object loop)
     cdef _report_unseen(self)
     cpdef get_loop(self)

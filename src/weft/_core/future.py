@@ -25,21 +25,27 @@ import sys
 from asyncio import base_futures, events
 from asyncio.exceptions import CancelledError, InvalidStateError
 from collections.abc import Callable, Generator
-from contextvars import Context, copy_context
+from contextvars import Context
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 from weft._core.handle import Listener
 from weft._core.origin import origin_of_caller
 from weft._core.scheduler import Scheduler
+from weft._native.drive import Drive
+
+try:
+    import cython
+except ImportError:
+    from weft import _cython as cython  # type: ignore[no-redef]
 
 _T = TypeVar("_T")
 
 _STATES = ("PENDING", "CANCELLED", "FINISHED")
 
 _STOP_ITERATION = "StopIteration interacts badly with generators and cannot be raised into a Future"
-_WRAPS_STOP_ITERATION = sys.version_info >= (3, 12)
-_REFUSES_SECOND_INIT = sys.version_info >= (3, 14)
+_WRAPS_STOP_ITERATION = sys.version_info >= (3, 12, 2)
+_REFUSES_SECOND_INIT = sys.version_info >= (3, 15)
 
 # 3.11 has a variant that warns at the right depth when there is no running loop.
 _find_loop: Callable[[], Any] = getattr(events, "_get_event_loop", events.get_event_loop)
@@ -60,7 +66,6 @@ class Future(Listener):
     __slots__ = (
         "__dict__",
         "_asyncio_future_blocking",
-        "_cancel_message",
         "_cancelled_exc",
         "_exception",
         "_exception_tb",
@@ -68,6 +73,7 @@ class Future(Listener):
         "_is_unseen",
         "_listeners",
         "_loop",
+        "_message",
         "_result",
         "_scheduler",
         "_source_traceback",
@@ -85,7 +91,14 @@ class Future(Listener):
     def _prepare(self, loop: Any) -> None:
         """Set every field: what `__init__` and the loop's fast constructors share."""
         self._loop = loop
-        self._scheduler = loop if isinstance(loop, Scheduler) else None
+        if isinstance(loop, Scheduler):
+            scheduler = loop
+            self._scheduler: Scheduler | None = scheduler
+            is_debug = scheduler._debug
+        else:
+            self._scheduler = None
+            is_debug = loop.get_debug()
+        Drive.make_lazy(self)
         self._is_step = False
         # A subclass from outside may have changed what waiting means: it is awaited the long way.
         self._fuses = type(self) is Future
@@ -95,13 +108,13 @@ class Future(Listener):
         self._exception_tb: Any = None
         self._waiter: Listener | None = None
         self._listeners: list[Any] | None = None
-        self._cancel_message: Any = None
+        self._message: Any = None
         self._cancelled_exc: BaseException | None = None
         self._is_unseen = False
         # True between `yield self` in __await__ and the task that takes it: tells `await` from a bare yield.
         self._asyncio_future_blocking = False
         self._source_traceback: Any = None
-        if loop.get_debug():
+        if is_debug:
             self._source_traceback = origin_of_caller()
 
     @property
@@ -110,11 +123,7 @@ class Future(Listener):
         return asyncio.Future
 
     def __del__(self) -> None:
-        try:
-            is_unseen = self._is_unseen
-        except AttributeError:  # the plain edition: `__init__` refused its arguments before it set a field
-            return
-        if is_unseen:
+        if self._is_unseen:
             self._report_unseen()
 
     def _report_unseen(self) -> None:
@@ -139,6 +148,14 @@ class Future(Listener):
         return _STATES[self._status]
 
     @property
+    def _cancel_message(self) -> Any:
+        return self._message
+
+    @_cancel_message.setter
+    def _cancel_message(self, message: Any) -> None:
+        self._message = message
+
+    @property
     def _log_traceback(self) -> bool:
         return self._is_unseen
 
@@ -151,7 +168,7 @@ class Future(Listener):
     @property
     def _callbacks(self) -> list[tuple[Any, Any]]:
         """Who is told, as asyncio shows it: (callback, context), in order."""
-        told = [self._waiter] if self._waiter is not None else []
+        told: list[Any] = [] if self._waiter is None else [self._waiter]
         if self._listeners is not None:
             told += self._listeners
         return [one if type(one) is tuple else (one._wakeup, one._context) for one in told]
@@ -159,11 +176,12 @@ class Future(Listener):
     @property
     def _asyncio_awaited_by(self) -> frozenset[Any] | None:
         """The tasks and futures that wait for this one, for asyncio's call graph; None when there is none."""
-        told = [self._waiter] if self._waiter is not None else []
+        told: list[Any] = [] if self._waiter is None else [self._waiter]
         if self._listeners is not None:
             told += self._listeners
-        waiting = frozenset(one._awaiter() for one in told if type(one) is not tuple)
-        return waiting if waiting else None
+        waiting = [one._awaiter() for one in told if type(one) is not tuple]
+        # A gather that was decided early still listens, but nobody waits for it any more.
+        return frozenset([one for one in waiting if not one.done()]) or None
 
     # -- asking --
 
@@ -185,9 +203,13 @@ class Future(Listener):
         """The result; raises what was set as exception, CancelledError if cancelled, InvalidStateError if not done."""
         if self._status == 2:
             self._is_unseen = False
-            if self._exception is not None:
+            if self._exception is None:
+                return self._result
+            try:
                 raise self._exception.with_traceback(self._exception_tb)
-            return self._result
+            finally:
+                # The traceback that is being made has this frame: it must not hold the future, which holds the exception.
+                self = None  # type: ignore[assignment]
         if self._status == 1:
             raise self._make_cancelled_error()
         raise InvalidStateError("Result is not ready.")
@@ -207,9 +229,9 @@ class Future(Listener):
         if error is not None:
             self._cancelled_exc = None
             return error
-        if self._cancel_message is None:
+        if self._message is None:
             return CancelledError()
-        return CancelledError(self._cancel_message)
+        return CancelledError(self._message)
 
     def _seen_error(self) -> BaseException | None:
         """How a done future ends an `await`: None for a result, else what to raise there. It counts as retrieved."""
@@ -224,7 +246,7 @@ class Future(Listener):
 
     def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
         """Call `fn(self)` soon after it is done, in `context` or a copy of the present one."""
-        self._add_callback(fn, copy_context() if context is None else context)
+        self._add_callback(fn, Drive.copy_context() if context is None else context)
 
     def _add_callback(self, callback: Any, context: Any) -> None:
         if self._loop is None:
@@ -281,7 +303,8 @@ class Future(Listener):
                 if type(one) is tuple:
                     self._call_soon(one[0], one[1])
                 else:
-                    one._on_done(self)
+                    waiter = one
+                    waiter._on_done(self)
 
     # -- ending --
 
@@ -292,7 +315,7 @@ class Future(Listener):
         self._is_unseen = False
         if self._status != 0:
             return False
-        self._cancel_message = msg
+        self._message = msg
         self._finish_cancelled()
         return True
 
@@ -366,3 +389,17 @@ class Future(Listener):
 @reprlib.recursive_repr()
 def _future_repr(future: Any) -> str:
     return f"<{type(future).__name__} {' '.join(base_futures._future_repr_info(future))}>"
+
+
+# Made by `__new__` alone, a compiled future has zeros and None in its fields; the plain one gets the same from here.
+_UNSET = {"_status": 0, "_is_unseen": False, "_asyncio_future_blocking": False, "_log_destroy_pending": False}
+
+
+def _unset_field(self: Future, name: str) -> Any:
+    if any(name in vars(kind).get("__slots__", ()) for kind in type(self).__mro__):
+        return _UNSET.get(name)
+    raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+if not cython.compiled:
+    Future.__getattr__ = _unset_field  # type: ignore[attr-defined]

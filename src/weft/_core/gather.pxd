@@ -1,7 +1,9 @@
 cimport cython
 from weft._core.future cimport Future
 from weft._core.handle cimport Listener
+from weft._core.loopcore cimport LoopCore
 from weft._core.scheduler cimport Scheduler
+from weft._core.task cimport Task
 
 cdef bint _COUNTS_DONE_AT_ONCE
 
@@ -27,8 +29,11 @@ cdef class Latch(Listener):
     cdef _judge(self, object child)
 
 
-@cython.locals(outer=GatheringFuture, latch=Latch, children=list, made=dict, done=list)
+@cython.locals(outer=GatheringFuture, latch=Latch, own_loop=LoopCore, task=Task, children=list, made=dict, done=list)
 cdef _gather(tuple arguments, bint returns_exceptions)
 @cython.locals(future=Future)
 cdef bint _fuses_on(object child, Scheduler scheduler) except -1
+@cython.locals(own=LoopCore)
+cdef LoopCore _plain_running_loop()
+@cython.locals(future=Future)
 cdef _outcome(object child)

@@ -18,11 +18,14 @@ import sys
 from asyncio import events
 from asyncio.exceptions import CancelledError
 from collections.abc import Awaitable
+from types import CoroutineType
 from typing import Any
 
 from weft._core.future import Future
 from weft._core.handle import Listener
 from weft._core.scheduler import Scheduler
+from weft._core.loopcore import LoopCore
+from weft._core.task import Task
 from weft._core.waiting import ensure_future
 
 # Children that are done already count at once from 3.12 on, which eager tasks brought; before, in the next turn.
@@ -131,8 +134,23 @@ class Latch(Listener):
         return None
 
 
+def _plain_running_loop() -> LoopCore | None:
+    """The running loop, if its tasks are Weft's own and nothing but that."""
+    loop = events._get_running_loop()
+    if isinstance(loop, LoopCore):
+        own = loop
+        if own._task_factory is None and not own._closed:
+            return own
+    return None
+
+
 def _outcome(child: Any) -> Any:
     """The result of a done future, or its exception as a value."""
+    if isinstance(child, Future):
+        future = child
+        if future._fuses and future._status == 2:
+            future._is_unseen = False
+            return future._result if future._exception is None else future._exception
     if child.cancelled():
         message = child._cancel_message
         return CancelledError("" if message is None else message)
@@ -160,9 +178,18 @@ def _gather(arguments: tuple[Any, ...], returns_exceptions: bool) -> Any:
     children: list[Any] = []
     made: dict[Any, Any] = {}
     loop: Any = None
+    own_loop = _plain_running_loop()
     for argument in arguments:
         child = made.get(argument)
         if child is None:
+            if own_loop is not None and type(argument) is CoroutineType and (loop is None or loop is own_loop):
+                # What `ensure_future` comes to for a coroutine, without its questions.
+                task = own_loop._make_task(argument, None, None, False)
+                task._log_destroy_pending = False
+                loop = own_loop
+                made[argument] = task
+                children.append(task)
+                continue
             child = ensure_future(argument, loop=loop)
             if loop is None:
                 loop = child.get_loop()

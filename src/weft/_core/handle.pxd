@@ -27,3 +27,7 @@ cdef class Handle(Runnable):
 
     cdef _report(self, object exc)
     cdef list _info(self)
+
+
+cdef class ThreadSafeHandle(Handle):
+    cdef object _lock

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from _thread import RLock
 from asyncio import format_helpers
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
 
+from weft._core.origin import origin_of_caller
 from weft._native.drive import Drive
 
 #: 3.13 and later leave the arguments of callbacks out of reprs, but for debug mode.
@@ -74,12 +76,12 @@ class Handle(Runnable):
         self._callback: Callable[..., object] | None = callback
         self._args: tuple[Any, ...] | None = tuple(args)
         self._loop = loop
-        self._context = copy_context() if context is None else context
+        self._context = Drive.copy_context() if context is None else context
         self._cancelled = False
         self._repr: str | None = None
         self._source_traceback: Any = None
         if loop.get_debug():
-            self._source_traceback = format_helpers.extract_stack(sys._getframe(0))
+            self._source_traceback = origin_of_caller()
 
     @property
     def __class__(self) -> Any:
@@ -140,6 +142,40 @@ class Handle(Runnable):
     def get_context(self) -> Context:
         """The context in which the callback runs."""
         return self._context
+
+
+class ThreadSafeHandle(Handle):
+    """What `call_soon_threadsafe` gives from 3.14 on: cancelling it from another thread waits while it runs.
+
+    So who has cancelled it may free what the callback uses. The lock is re-entrant: the callback may cancel its own handle.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(
+        self, callback: Callable[..., object], args: Any, loop: asyncio.AbstractEventLoop, context: Context | None = None
+    ) -> None:
+        self._lock = RLock()
+        Handle.__init__(self, callback, args, loop, context)
+
+    def _run(self) -> None:
+        with self._lock:
+            Handle._run(self)
+
+    def cancel(self) -> None:
+        """Never run it; if it runs right now in the loop's thread, wait until it has returned."""
+        with self._lock:
+            Handle.cancel(self)
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        with self._lock:
+            return self._cancelled
+
+    def get_context(self) -> Context:
+        """The context in which the callback runs."""
+        with self._lock:
+            return self._context
 
 
 def _describe(callback: Any, args: Any, debug: bool) -> str:

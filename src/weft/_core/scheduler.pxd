@@ -1,14 +1,16 @@
 cimport cython
 from weft._core.clock cimport Clock
 from weft._core.current cimport CurrentTask
-from weft._core.handle cimport Flushable, Handle, Runnable
+from weft._core.handle cimport Flushable, Handle, Runnable, ThreadSafeHandle
 from weft._core.hooks cimport Counters
 from weft._core.timers cimport TimerHandle, Timers
+from weft._native.drive cimport Drive
 
 cdef long long _POLL_NS
 cdef Py_ssize_t _POLL_TURNS
 cdef long long _POLL_LONGEST_NS
 cdef bint _IS_GIL_ON
+cdef bint _LOCKS_HANDLES
 
 
 cdef class Scheduler:
@@ -58,10 +60,11 @@ cdef class Scheduler:
     cdef long long _wait(self, long long now_ns) except? -1
     @cython.locals(count=Py_ssize_t)
     cdef _take_inbox(self)
-    @cython.locals(done=Py_ssize_t, runnable=Runnable)
+    @cython.locals(count=Py_ssize_t, done=Py_ssize_t, runnable=Runnable)
     cdef _run_batch(self, list batch)
-    @cython.locals(done=Py_ssize_t, runnable=Runnable, start_ns=cython.longlong)
+    @cython.locals(count=Py_ssize_t, done=Py_ssize_t, runnable=Runnable, start_ns=cython.longlong)
     cdef _run_timed(self, list batch)
+    cdef _finish_batch(self, list batch, Py_ssize_t done)
     cdef _note_duration(self, Runnable runnable, long long duration_ns)
     @cython.locals(flushables=list, flushable=Flushable)
     cdef _flush_dirty(self)

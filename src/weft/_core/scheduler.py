@@ -27,14 +27,14 @@ import sys
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 from weft._core.clock import Clock
 from weft._core.current import CurrentTask
-from weft._core.handle import Flushable, Handle, Runnable
+from weft._core.handle import Flushable, Handle, Runnable, ThreadSafeHandle
 from weft._core.hooks import Counters
 from weft._core.timers import TimerHandle, Timers
+from weft._native.drive import Drive
 
 #: A busy loop asks the kernel after so many turns, or after so much time.
 _POLL_TURNS = 61
@@ -42,6 +42,9 @@ _POLL_NS = 50_000
 
 #: The longest a poll may block: a day, as in asyncio; C's timeouts end a little above that.
 _POLL_LONGEST_NS = 24 * 3600 * 1_000_000_000
+
+# From 3.14 on cancelling a handle of `call_soon_threadsafe` waits while it runs.
+_LOCKS_HANDLES = sys.version_info >= (3, 14)
 
 _IS_GIL_ON: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -135,12 +138,22 @@ class Scheduler:
     def _put_call(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
         """Queue a callback for the next turn, in `context` or, for None, a copy of the present one."""
         handle = self._handle(callback, args, context)
+        if self._thread_id == 0 and self._inbox:
+            # The loop does not run, so nobody has taken what other threads left before this.
+            self._take_inbox()
         self._ready.append(handle)
         return handle
 
     def _put_from_thread(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
         """As `_put_call`, from any thread or a signal handler; wakes the loop."""
-        handle = self._handle(callback, args, context)
+        if _LOCKS_HANDLES:
+            handle: Handle = ThreadSafeHandle(callback, args, self, context)  # type: ignore[arg-type]
+        else:
+            handle = self._handle(callback, args, context)
+        if not self._is_blocked and self._thread_id == get_ident():
+            # The loop's own thread: nothing to wake, and the order of calls is kept.
+            self._ready.append(handle)
+            return handle
         self._inbox.append(handle)
         if self._is_blocked or not _IS_GIL_ON:
             self._poller.wake()
@@ -154,7 +167,7 @@ class Scheduler:
         handle._callback = callback
         handle._args = args
         handle._loop = self
-        handle._context = copy_context() if context is None else context
+        handle._context = Drive.copy_context() if context is None else context
         handle._cancelled = False
         handle._is_step = False
         handle._repr = None
@@ -172,7 +185,7 @@ class Scheduler:
         handle._callback = callback
         handle._args = args
         handle._loop = self
-        handle._context = copy_context() if context is None else context
+        handle._context = Drive.copy_context() if context is None else context
         handle._cancelled = False
         handle._is_step = False
         handle._repr = None
@@ -289,29 +302,32 @@ class Scheduler:
             count -= 1
 
     def _run_batch(self, batch: list[Any]) -> None:
-        """Run every runnable of the batch, and empty it."""
+        """Run every runnable of the batch, and empty it. What has run is let go at once, as a queue would."""
+        count = len(batch)
         done = 0
         try:
-            for runnable in batch:
+            while done < count:
+                runnable = batch[done]
+                batch[done] = None
                 done += 1
                 if self._current is not None and not runnable._is_step:
                     self._leave()
                 runnable._run()
+                # A traceback that a task keeps reaches this frame by f_back: the task must not hang on it.
+                runnable = None
                 if self._dirty:
                     self._flush_dirty()
         finally:
-            self._counters.callbacks += done
-            if done < len(batch):
-                self._ready[:0] = batch[done:]
-            batch.clear()
-            # A traceback that a task keeps reaches this frame by f_back: the last task of the batch must not hang on it.
-            runnable = None
+            self._finish_batch(batch, done)
 
     def _run_timed(self, batch: list[Any]) -> None:
         """As `_run_batch`, with the clock read around every runnable: debug mode, or somebody asked for the longest."""
+        count = len(batch)
         done = 0
         try:
-            for runnable in batch:
+            while done < count:
+                runnable = batch[done]
+                batch[done] = None
                 done += 1
                 if self._current is not None and not runnable._is_step:
                     self._leave()
@@ -321,14 +337,17 @@ class Scheduler:
                 if self._dirty:
                     self._flush_dirty()
                 self._note_duration(runnable, Clock.now_ns() - start_ns)
+                self._current_handle = runnable = None
         finally:
             self._current_handle = None
-            self._counters.callbacks += done
-            if done < len(batch):
-                self._ready[:0] = batch[done:]
-            batch.clear()
-            # A traceback that a task keeps reaches this frame by f_back: the last task of the batch must not hang on it.
-            runnable = None
+            self._finish_batch(batch, done)
+
+    def _finish_batch(self, batch: list[Any], done: int) -> None:
+        """Empty a batch of which `done` were taken; what SystemExit or KeyboardInterrupt kept from running comes next."""
+        self._counters.callbacks += done
+        if done < len(batch):
+            self._ready[:0] = batch[done:]
+        batch.clear()
 
     def _note_duration(self, runnable: Any, duration_ns: int) -> None:
         """A runnable took so long: remember the longest, and in debug mode report what is slow."""

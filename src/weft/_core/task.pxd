@@ -6,7 +6,12 @@ from weft._native.drive cimport Drive, Returned
 
 cdef bint _UNCANCEL_FORGETS
 cdef bint _CHECKS_CONTEXT
-cdef object _next_number
+cdef long long _made
+
+
+cdef class Numbers:
+    @staticmethod
+    cdef long long next() noexcept
 
 
 cdef class Task(Future):
@@ -31,6 +36,7 @@ cdef class Task(Future):
     cpdef uncancel(self)
     @cython.locals(scheduler=Scheduler)
     cdef _step(self, object exc, object context)
+    cdef _report_done_already(self)
     cdef _queue(self)
     cdef _end(self)
     cdef _wait_for(self, object yielded)

@@ -24,13 +24,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import reprlib
 import sys
 from asyncio import base_futures, base_tasks, coroutines
 from asyncio.exceptions import CancelledError, InvalidStateError
 from collections.abc import Callable, Coroutine
-from contextvars import Context, copy_context
+from contextvars import Context
 from types import CoroutineType
 from typing import Any
 
@@ -41,11 +40,26 @@ from weft._native.drive import Drive, Returned
 _UNCANCEL_FORGETS = sys.version_info >= (3, 13)
 _CHECKS_CONTEXT = sys.version_info >= (3, 15)
 
-_next_number = itertools.count(1).__next__
 _missing = object()
 
 _register_task: Callable[[Any], None] = asyncio._register_task
 _unregister_task: Callable[[Any], None] = asyncio._unregister_task
+
+
+_made = 0
+
+
+class Numbers:
+    """The numbers of tasks without a name. Two threads of the plain edition may get the same one: it is for people."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def next() -> int:
+        """1, 2, 3, ..."""
+        global _made
+        _made += 1
+        return _made
 
 
 class Task(Future):
@@ -94,17 +108,18 @@ class Task(Future):
         if type(coro) is not CoroutineType and not coroutines.iscoroutine(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
         if name is None:
-            self._number = _next_number()
+            self._number = Numbers.next()
         elif type(name) is not str:
             self._name = str(name)
         if context is None:
-            self._context = copy_context()
+            self._context = Drive.copy_context()
         elif _CHECKS_CONTEXT and not isinstance(context, Context):
             raise TypeError(f"a contextvars.Context was expected, got {type(context).__name__}")
         scheduler = self._scheduler
         if eager_start and self._loop.is_running():
             self._start_eagerly()
         elif scheduler is None:
+            self._log_destroy_pending = True
             self._loop.call_soon(self._step_now, context=self._context)
             _register_task(self)
         else:
@@ -133,7 +148,12 @@ class Task(Future):
         else:
             _register_task(self)
         try:
-            self._step(None, self._context)
+            # A context that is entered already can't be entered: that error is the creator's, not the task's.
+            Drive.call(self._context, self._step_eagerly, ())
+        except BaseException:
+            if self._status == 0:
+                self._end()
+            raise
         finally:
             CurrentTask.swap(loop, previous)
             if scheduler is not None:
@@ -143,17 +163,16 @@ class Task(Future):
                 if scheduler is None:
                     _unregister_task(self)
 
+    def _step_eagerly(self) -> None:
+        self._step(None, None)
+
     @property
     def __class__(self) -> Any:
         """asyncio's class, so that `isinstance(task, asyncio.Task)` holds; `type(task)` tells the truth."""
         return asyncio.Task
 
     def __del__(self) -> None:
-        try:
-            is_pending = self._status == 0 and self._log_destroy_pending
-        except AttributeError:  # the plain edition: `__init__` refused its arguments before it set a field
-            return
-        if is_pending:
+        if self._status == 0 and self._log_destroy_pending:
             context: dict[str, Any] = {"task": self, "message": "Task was destroyed but it is pending!"}
             if self._source_traceback:
                 context["source_traceback"] = self._source_traceback
@@ -216,7 +235,7 @@ class Task(Future):
             return True
         # A step is queued, or runs right now.
         self._must_cancel = True
-        self._cancel_message = msg
+        self._message = msg
         return True
 
     def cancelling(self) -> int:
@@ -235,6 +254,9 @@ class Task(Future):
 
     def _run(self) -> None:
         """The task's turn on Weft's loop: its first step, or the one after what it waited for."""
+        if self._status != 0:
+            self._report_done_already()
+            return
         waiter = self._fut_waiter
         if waiter is None:
             self._step(None, self._context)
@@ -243,6 +265,13 @@ class Task(Future):
         # The traceback of a failure reaches this frame by f_back, and with it the names here: a cycle otherwise.
         waiter = None
         self = None  # type: ignore[assignment]
+
+    def _report_done_already(self) -> None:
+        """Somebody ended the task behind its back, with `Future.set_result`: the step that was queued can't be."""
+        error = InvalidStateError(f"__step(): already done: {self!r}, None")
+        self._loop.call_exception_handler(
+            {"message": f"Exception in the step of {self!r}", "exception": error, "task": self}
+        )
 
     def _on_done(self, future: Any) -> None:
         """The future of Weft's that it waits for is done: be queued."""
@@ -352,7 +381,7 @@ class Task(Future):
             yielded._asyncio_future_blocking = False
             yielded.add_done_callback(self._wakeup, context=self._context)
             self._fut_waiter = yielded
-            if self._must_cancel and yielded.cancel(msg=self._cancel_message):
+            if self._must_cancel and yielded.cancel(msg=self._message):
                 self._must_cancel = False
 
     def _wait_fused(self, future: Future) -> bool:
@@ -371,7 +400,7 @@ class Task(Future):
             future._add_listener(self)
         else:
             self._scheduler._put(self)
-        if self._must_cancel and future.cancel(msg=self._cancel_message):
+        if self._must_cancel and future.cancel(msg=self._message):
             self._must_cancel = False
         return True
 

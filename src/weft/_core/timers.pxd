@@ -1,4 +1,5 @@
 cimport cython
+from weft._core.clock cimport Clock
 from weft._core.handle cimport Handle
 
 

@@ -16,8 +16,11 @@ All for the thread that runs the loop.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
+from weft._core.clock import Clock
 from weft._core.handle import Handle
 
 
@@ -25,6 +28,21 @@ class TimerHandle(Handle):
     """A callback to be run at a time: asyncio's TimerHandle, and an instance of it. Made by the loop's `call_at`."""
 
     __slots__ = ("_index", "_order", "_timers", "_when", "_when_ns")
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Any,
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None = None,
+    ) -> None:
+        Handle.__init__(self, callback, args, loop, context)
+        self._when = when
+        self._when_ns = Clock.to_ns(when)
+        self._order = 0
+        self._index = -1
+        self._timers = None  # type: ignore[assignment]
 
     @property
     def __class__(self) -> Any:

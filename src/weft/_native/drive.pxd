@@ -12,4 +12,8 @@ cdef class Drive:
     @staticmethod
     cdef object throw(object context, object coro, object exc)
     @staticmethod
+    cdef object copy_context()
+    @staticmethod
+    cdef void make_lazy(object target) noexcept
+    @staticmethod
     cdef int call(object context, object callback, tuple args) except -1

@@ -7,7 +7,7 @@ C has `PyIter_Send`, which hands over the value and says that it was the last on
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 
@@ -42,6 +42,15 @@ class Drive:
             return Returned(stop.value)
         finally:
             exc = None  # type: ignore[assignment]  # its traceback holds this frame
+
+    @staticmethod
+    def copy_context() -> Context:
+        """A copy of the present context."""
+        return copy_context()
+
+    @staticmethod
+    def make_lazy(target: object) -> None:
+        """Let the attribute dict of a new object be made when it is first needed: compiled classes make it at once."""
 
     @staticmethod
     def call(context: Context, callback: Callable[..., object], args: tuple[Any, ...]) -> None:

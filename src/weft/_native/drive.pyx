@@ -11,6 +11,7 @@ cdef extern from "Python.h":
     PySendResult PyIter_Send(object coro, object value, PyObject **result)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+    object PyContext_CopyCurrent()
     object PyObject_Call(object callback, object args, object keywords_or_null)
     object PyObject_CallMethodOneArg(object target, object name, object argument)
 
@@ -49,10 +50,22 @@ cdef extern from *:
         *ended = (status == PYGEN_RETURN);
         return result;
     }
+
+    /* Cython makes the dict of a class with __dict__ in tp_new. Most futures never need one, and CPython can specialise
+       method calls only on objects without. SAFETY: Cython's own getter makes the dict when it is NULL, and its traverse,
+       clear and dealloc take NULL; a dict that holds something stays. */
+    static CYTHON_INLINE void weft_make_lazy(PyObject *target) {
+        Py_ssize_t offset = Py_TYPE(target)->tp_dictoffset;
+        PyObject **place;
+        if (offset <= 0) return;
+        place = (PyObject **)((char *)target + offset);
+        if (*place != NULL && PyDict_GET_SIZE(*place) == 0) Py_CLEAR(*place);
+    }
     """
     object weft_call(object callback, object args)
     int weft_leave(object context) except -1
     object weft_send(object context, object coro, int *ended)
+    void weft_make_lazy(object target) noexcept
 
 
 cdef class Returned:
@@ -83,6 +96,14 @@ cdef class Drive:
         finally:
             if context is not None:
                 weft_leave(context)
+
+    @staticmethod
+    cdef object copy_context():
+        return PyContext_CopyCurrent()
+
+    @staticmethod
+    cdef void make_lazy(object target) noexcept:
+        weft_make_lazy(target)
 
     @staticmethod
     cdef int call(object context, object callback, tuple args) except -1:

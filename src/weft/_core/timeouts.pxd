@@ -1,0 +1,27 @@
+cimport cython
+
+cdef bint _LOOKS_BEHIND
+cdef bint _TAKES_SUBCLASSES
+
+
+cdef class Nothing:
+    pass
+
+
+@cython.final
+cdef class Timeout:
+    cdef Py_ssize_t _cancelling
+    cdef int _stage
+    cdef object _task
+    cdef object _timer
+    cdef object _when
+
+    cpdef when(self)
+    cpdef reschedule(self, object when)
+    cdef _schedule(self, object when)
+    cpdef expired(self)
+    cdef _enter(self)
+    cdef _leave(self, object error_type, object error)
+
+
+cdef _put_timeout_behind(object error)
