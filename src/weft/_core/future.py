@@ -188,7 +188,7 @@ class Future(Listener):
     def get_loop(self) -> Any:
         """The loop it belongs to."""
         if self._loop is None:
-            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+            raise RuntimeError("Future object is not initialized.")
         return self._loop
 
     def cancelled(self) -> bool:
@@ -250,7 +250,7 @@ class Future(Listener):
 
     def _add_callback(self, callback: Any, context: Any) -> None:
         if self._loop is None:
-            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+            raise RuntimeError("Future object is not initialized.")
         if self._status != 0:
             self._call_soon(callback, context)
         elif self._listeners is None:
@@ -270,7 +270,7 @@ class Future(Listener):
     def remove_done_callback(self, fn: Callable[[Any], object]) -> int:
         """Remove every callback equal to `fn`; how many there were."""
         if self._loop is None:
-            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+            raise RuntimeError("Future object is not initialized.")
         listeners = self._listeners
         if listeners is None:
             return 0
@@ -311,7 +311,7 @@ class Future(Listener):
     def cancel(self, msg: Any = None) -> bool:
         """Cancel it; False if it is done already. `msg` goes into the CancelledError."""
         if self._loop is None:
-            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+            raise RuntimeError("Future object is not initialized.")
         self._is_unseen = False
         if self._status != 0:
             return False
@@ -322,7 +322,7 @@ class Future(Listener):
     def set_result(self, result: Any) -> None:
         """End it with a result; InvalidStateError if it is done."""
         if self._loop is None:
-            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+            raise RuntimeError("Future object is not initialized.")
         if self._status != 0:
             raise InvalidStateError(f"{self._state}: {self!r}")
         self._finish_result(result)
@@ -330,7 +330,7 @@ class Future(Listener):
     def set_exception(self, exception: Any) -> None:
         """End it with an exception, an instance or a class; InvalidStateError if it is done."""
         if self._loop is None:
-            raise RuntimeError(f"{type(self).__name__} object is not initialized.")
+            raise RuntimeError("Future object is not initialized.")
         if self._status != 0:
             raise InvalidStateError(f"{self._state}: {self!r}")
         if isinstance(exception, type):
