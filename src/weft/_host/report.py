@@ -80,7 +80,8 @@ def log_context(context: dict[str, Any], running: object) -> None:
     lines = [context.get("message") or "Unhandled exception in event loop"]
     for key in sorted(context.keys() - {"message", "exception"}):
         lines.append(f"{key}: {_written(key, context[key])}")
-    logger.error("\n".join(lines), exc_info=exception if exception is not None else False)
+    exc_info = False if exception is None else (type(exception), exception, exception.__traceback__)
+    logger.error("\n".join(lines), exc_info=exc_info)
 
 
 def _written(key: str, value: Any) -> str:
