@@ -15,7 +15,8 @@ Rules for whoever edits this file:
 - Between `_fut_waiter`'s end and the step that follows, `_fut_waiter` stays set: `cancel` finds it done and
   falls back to `_must_cancel`, which the step turns into the exception. Only `_step` clears it.
 - Weft's loop keeps a task alive in `_live` until it is done. On another loop asyncio's weak registry holds.
-- A task must not be kept alive by its own exception: `_step` drops its names before it returns.
+- A task must not be kept alive by its own exception, whose traceback holds the frames from `_step` outwards: whatever
+  may be among them drops its names before it returns (for an eager task also those that make it).
 
 All for the thread that runs the loop.
 """
@@ -92,6 +93,7 @@ class Task(Future):
     ) -> None:
         Future.__init__(self, loop=loop)
         self._start(coro, name, context, eager_start)
+        self = None  # type: ignore[assignment]
 
     def _start(self, coro: Any, name: Any, context: Any, eager_start: bool) -> None:
         """The rest of `__init__`, once the fields of Future are set."""
@@ -130,6 +132,7 @@ class Task(Future):
             if scheduler._registers_tasks:
                 _register_task(self)
         self._log_destroy_pending = True
+        self = None  # type: ignore[assignment]
 
     def _start_eagerly(self) -> None:
         """Run the first step now, as the current task, in place of whichever task creates this one."""
@@ -162,9 +165,13 @@ class Task(Future):
                 self._coro = None
                 if scheduler is None:
                     _unregister_task(self)
+            self = None  # type: ignore[assignment]
 
     def _step_eagerly(self) -> None:
-        self._step(None, None)
+        try:
+            self._step(None, None)
+        finally:
+            self = None  # type: ignore[assignment]
 
     @property
     def __class__(self) -> Any:

@@ -55,4 +55,7 @@ class Drive:
     @staticmethod
     def call(context: Context, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         """`callback(*args)` inside `context`."""
-        context.run(callback, *args)
+        try:
+            context.run(callback, *args)
+        finally:
+            callback = args = None  # type: ignore[assignment]  # a traceback may hold this frame
