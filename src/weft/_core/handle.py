@@ -158,6 +158,11 @@ class ThreadSafeHandle(Handle):
         self._lock = RLock()
         Handle.__init__(self, callback, args, loop, context)
 
+    @property
+    def __class__(self) -> Any:
+        """asyncio's class of that name, where there is one."""
+        return getattr(asyncio.events, "_ThreadSafeHandle", asyncio.Handle)
+
     def _run(self) -> None:
         with self._lock:
             Handle._run(self)
