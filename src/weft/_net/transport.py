@@ -147,6 +147,10 @@ class StreamTransport(asyncio.Transport):
         return self._stream._protocol
 
     @property
+    def _paused(self) -> bool:
+        return bool(self._stream._paused)
+
+    @property
     def _protocol_paused(self) -> bool:
         return bool(self._stream._protocol_paused)
 

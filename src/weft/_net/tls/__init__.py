@@ -100,6 +100,8 @@ async def start_tls(
         made.cancel()
         resumed.cancel()
         raise
+    finally:
+        del waiter  # it holds the exception whose traceback holds this frame
     upgraded: asyncio.Transport = wrapper._app_transport
     return upgraded
 
