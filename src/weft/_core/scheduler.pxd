@@ -68,4 +68,5 @@ cdef class Scheduler:
     cdef _note_duration(self, Runnable runnable, long long duration_ns)
     @cython.locals(flushables=list, flushable=Flushable)
     cdef _flush_dirty(self)
+    @cython.locals(nothing=Handle)
     cpdef _clear(self)

@@ -378,8 +378,11 @@ class Scheduler:
     def _clear(self) -> None:
         """Drop everything that is scheduled: the loop is closed."""
         self._ready.clear()
-        # The batch that runs now, if this is a forked child in the middle of a turn.
-        self._spare.clear()
+        if self._spare:
+            # A forked child in the middle of a turn: the rest of the batch must not run, and its length must stay.
+            nothing = self._handle(None, (), None)  # type: ignore[arg-type]
+            nothing._cancelled = True
+            self._spare[:] = [nothing] * len(self._spare)
         self._inbox.clear()
         self._timers.clear()
         self._dirty.clear()
