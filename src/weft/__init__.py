@@ -76,13 +76,3 @@ if sys.version_info < (3, 14):
     from weft.runner import EventLoopPolicy
 
     __all__ += ["EventLoopPolicy"]
-else:
-
-    def __getattr__(name: str) -> object:
-        """Say why a name is missing that exists on other versions of Python."""
-        if name == "EventLoopPolicy":
-            raise AttributeError(
-                "weft.EventLoopPolicy is for Python 3.11 to 3.13, because 3.14 deprecated event loop policies: "
-                "where a loop is made, give loop_factory=weft.new_event_loop"
-            )
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

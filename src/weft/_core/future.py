@@ -201,6 +201,13 @@ class Future(Listener):
 
     def result(self) -> Any:
         """The result; raises what was set as exception, CancelledError if cancelled, InvalidStateError if not done."""
+        try:
+            return self._take_result()
+        finally:
+            # As there: this frame, too, is in the traceback of what is raised.
+            self = None  # type: ignore[assignment]
+
+    def _take_result(self) -> Any:
         if self._status == 2:
             self._is_unseen = False
             if self._exception is None:
@@ -211,7 +218,7 @@ class Future(Listener):
                 # The traceback that is being made has this frame: it must not hold the future, which holds the exception.
                 self = None  # type: ignore[assignment]
         if self._status == 1:
-            raise self._make_cancelled_error()
+            raise self._cancelled_error()
         raise InvalidStateError("Result is not ready.")
 
     def exception(self) -> BaseException | None:
@@ -220,10 +227,13 @@ class Future(Listener):
             self._is_unseen = False
             return self._exception
         if self._status == 1:
-            raise self._make_cancelled_error()
+            raise self._cancelled_error()
         raise InvalidStateError("Exception is not set.")
 
     def _make_cancelled_error(self) -> BaseException:
+        return self._cancelled_error()
+
+    def _cancelled_error(self) -> BaseException:
         """The CancelledError to raise: the one that ended the task, the first time; then new ones with the message."""
         error = self._cancelled_exc
         if error is not None:
@@ -236,7 +246,7 @@ class Future(Listener):
     def _seen_error(self) -> BaseException | None:
         """How a done future ends an `await`: None for a result, else what to raise there. It counts as retrieved."""
         if self._status == 1:
-            return self._make_cancelled_error()
+            return self._cancelled_error()
         if self._exception is None:
             return None
         self._is_unseen = False
@@ -271,10 +281,13 @@ class Future(Listener):
         """Remove every callback equal to `fn`; how many there were."""
         if self._loop is None:
             raise RuntimeError("Future object is not initialized.")
+        return self._remove_callback(fn)
+
+    def _remove_callback(self, callback: Any) -> int:
         listeners = self._listeners
         if listeners is None:
             return 0
-        kept = [one for one in listeners if type(one) is not tuple or one[0] != fn]
+        kept = [one for one in listeners if type(one) is not tuple or one[0] != callback]
         removed = len(listeners) - len(kept)
         if removed:
             # Comparing ran foreign code, which may have added or removed some: what came since stays.
@@ -365,12 +378,16 @@ class Future(Listener):
     # -- waiting --
 
     def __await__(self) -> Generator[Any, None, Any]:
-        if self._status == 0:
-            self._asyncio_future_blocking = True
-            yield self
-        if self._status == 0:
-            raise RuntimeError("await wasn't used with future")
-        return self.result()
+        try:
+            if self._status == 0:
+                self._asyncio_future_blocking = True
+                yield self
+            if self._status == 0:
+                raise RuntimeError("await wasn't used with future")
+            return self._take_result()
+        finally:
+            # The traceback of what is raised or thrown here has this frame: see `_take_result`.
+            self = None  # type: ignore[assignment]
 
     # A future may also stand behind `yield from`.
     def __iter__(self) -> Generator[Any, None, Any]:

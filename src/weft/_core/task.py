@@ -316,7 +316,7 @@ class Task(Future):
             raise InvalidStateError(f"__step(): already done: {self!r}, {exc!r}")
         if self._must_cancel:
             if not isinstance(exc, CancelledError):
-                exc = self._make_cancelled_error()
+                exc = self._cancelled_error()
             self._must_cancel = False
         self._fut_waiter = None
         scheduler = self._scheduler
@@ -341,27 +341,25 @@ class Task(Future):
             self._finish_exception(error)
         else:
             if yielded is None:
-                self._queue()
+                # A bare yield: run again in the next turn.
+                if scheduler is not None:
+                    scheduler._ready.append(self)
+                else:
+                    self._loop.call_soon(self._step_now, context=self._context)
             elif type(yielded) is Returned:
+                returned = yielded
                 self._end()
                 if self._must_cancel:
                     # Cancelled in its last step, from which it returned all the same.
                     self._must_cancel = False
                     self._finish_cancelled()
                 else:
-                    self._finish_result(yielded.value)
+                    self._finish_result(returned.value)
             else:
                 self._wait_for(yielded)
         finally:
             exc = None
             self = None  # type: ignore[assignment]
-
-    def _queue(self) -> None:
-        """Run again in the next turn."""
-        if self._scheduler is not None:
-            self._scheduler._put(self)
-        else:
-            self._loop.call_soon(self._step_now, context=self._context)
 
     def _end(self) -> None:
         """The coroutine ended: nobody needs to keep the task alive any more."""
