@@ -16,7 +16,6 @@ until it is closed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import sys
@@ -41,11 +40,6 @@ __all__ = ["Loop"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
-
-logger = logging.getLogger("asyncio")
-
-# As many frames as asyncio records for where a coroutine was created (its constants.DEBUG_STACK_DEPTH).
-_ORIGIN_DEPTH = 10
 
 
 class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
@@ -137,7 +131,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         if self._closed:
             return
         if self._debug:
-            logger.debug("Close %r", self)
+            report.logger.debug("Close %r", self)
         try:
             report.report_unfinished(self, self._tasks())
             self._signals.close(self)
@@ -392,7 +386,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """Let coroutines record where they were created, while the loop runs in debug mode."""
         if enabled and self._origin_depth is None:
             self._origin_depth = sys.get_coroutine_origin_tracking_depth()
-            sys.set_coroutine_origin_tracking_depth(_ORIGIN_DEPTH)
+            sys.set_coroutine_origin_tracking_depth(asyncio.constants.DEBUG_STACK_DEPTH)
         elif not enabled and self._origin_depth is not None:
             sys.set_coroutine_origin_tracking_depth(self._origin_depth)
             self._origin_depth = None

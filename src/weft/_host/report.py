@@ -17,11 +17,11 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-__all__ = ["ExceptionHandler", "call_handler", "describe", "log_context", "log_slow", "report_unfinished"]
+__all__ = ["ExceptionHandler", "call_handler", "describe", "log_context", "log_slow", "logger", "report_unfinished"]
 
 ExceptionHandler: TypeAlias = "Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]"
 
-logger = logging.getLogger("asyncio")
+logger: logging.Logger = logging.getLogger("asyncio")
 
 
 def call_handler(loop: asyncio.AbstractEventLoop, handler: ExceptionHandler | None, context: dict[str, Any]) -> None:
