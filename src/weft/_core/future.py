@@ -27,7 +27,7 @@ from asyncio.exceptions import CancelledError, InvalidStateError
 from collections.abc import Callable, Generator
 from contextvars import Context
 from types import GenericAlias
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from weft._core.handle import Listener
 from weft._core.origin import origin_of_caller
@@ -37,9 +37,7 @@ from weft._native.drive import Drive
 try:
     import cython
 except ImportError:
-    from weft import _cython as cython  # type: ignore[no-redef]
-
-_T = TypeVar("_T")
+    from weft import _cython as cython
 
 _STATES = ("PENDING", "CANCELLED", "FINISHED")
 
@@ -81,7 +79,7 @@ class Future(Listener):
         "_waiter",
     )
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __init__(self, *, loop: Any = None) -> None:
         if _REFUSES_SECOND_INIT and getattr(self, "_loop", None) is not None:
@@ -117,7 +115,7 @@ class Future(Listener):
         if is_debug:
             self._source_traceback = origin_of_caller()
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         """asyncio's class, so that `isinstance(future, asyncio.Future)` holds; `type(future)` tells the truth."""
         return asyncio.Future

@@ -23,9 +23,9 @@ from typing import Any
 
 from weft._core.future import Future
 from weft._core.handle import Listener
-from weft._core.scheduler import Scheduler
 from weft._core.loopcore import LoopCore
-from weft._core.task import Task
+from weft._core.scheduler import Scheduler
+from weft._core.task import Task  # noqa: F401  (its fields are typed in the .pxd)
 from weft._core.waiting import ensure_future
 
 # Children that are done already count at once from 3.12 on, which eager tasks brought; before, in the next turn.
@@ -62,7 +62,9 @@ class Latch(Listener):
 
     __slots__ = ("_due", "_finished", "_outer", "_returns_exceptions", "_scheduler", "_total")
 
-    def __init__(self, outer: GatheringFuture, total: int, returns_exceptions: bool, scheduler: Scheduler | None) -> None:
+    def __init__(
+        self, outer: GatheringFuture, total: int, returns_exceptions: bool, scheduler: Scheduler | None
+    ) -> None:
         self._is_step = False
         self._outer = outer
         self._total = total

@@ -70,12 +70,16 @@ class Handle(Runnable):
     __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_source_traceback")
 
     def __init__(
-        self, callback: Callable[..., object], args: Any, loop: asyncio.AbstractEventLoop, context: Context | None = None
+        self,
+        callback: Callable[..., object],
+        args: Any,
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None = None,
     ) -> None:
         self._is_step = False
         self._callback: Callable[..., object] | None = callback
         self._args: tuple[Any, ...] | None = tuple(args)
-        self._loop = loop
+        self._loop: Any = loop
         self._context = Drive.copy_context() if context is None else context
         self._cancelled = False
         self._repr: str | None = None
@@ -83,7 +87,7 @@ class Handle(Runnable):
         if loop.get_debug():
             self._source_traceback = origin_of_caller()
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         """asyncio's class, so that `isinstance(handle, asyncio.Handle)` holds; `type(handle)` tells the truth."""
         return asyncio.Handle
@@ -153,12 +157,16 @@ class ThreadSafeHandle(Handle):
     __slots__ = ("_lock",)
 
     def __init__(
-        self, callback: Callable[..., object], args: Any, loop: asyncio.AbstractEventLoop, context: Context | None = None
+        self,
+        callback: Callable[..., object],
+        args: Any,
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None = None,
     ) -> None:
         self._lock = RLock()
         Handle.__init__(self, callback, args, loop, context)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         """asyncio's class of that name, where there is one."""
         return getattr(asyncio.events, "_ThreadSafeHandle", asyncio.Handle)
@@ -186,5 +194,5 @@ class ThreadSafeHandle(Handle):
 def _describe(callback: Any, args: Any, debug: bool) -> str:
     """A callback with its arguments and its place in the source, in asyncio's form."""
     if _DEBUG_ARGUMENTS:
-        return str(format_helpers._format_callback_source(callback, args, debug=debug))  # type: ignore[attr-defined]
-    return str(format_helpers._format_callback_source(callback, args))  # type: ignore[attr-defined]
+        return str(format_helpers._format_callback_source(callback, args, debug=debug))  # type: ignore[call-arg]
+    return str(format_helpers._format_callback_source(callback, args))

@@ -48,7 +48,7 @@ cdef class Scheduler:
     cdef TimerHandle _put_timer(self, double when, object callback, tuple args, object context)
     @cython.locals(handle=Handle)
     cdef Handle _handle(self, object callback, tuple args, object context)
-    cpdef _mark_dirty(self, Flushable flushable)
+    cdef _mark_dirty(self, Flushable flushable)
     cdef _enter(self, object task)
     cdef _leave(self)
     cdef long long _now_ns(self) except? -1

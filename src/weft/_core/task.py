@@ -27,7 +27,7 @@ import asyncio
 import inspect
 import reprlib
 import sys
-from asyncio import base_futures, base_tasks, coroutines
+from asyncio import base_tasks, coroutines
 from asyncio.exceptions import CancelledError, InvalidStateError
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -173,7 +173,7 @@ class Task(Future):
         finally:
             self = None  # type: ignore[assignment]
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         """asyncio's class, so that `isinstance(task, asyncio.Task)` holds; `type(task)` tells the truth."""
         return asyncio.Task
@@ -429,7 +429,7 @@ def _loop_of(future: Any) -> Any:
 
 @reprlib.recursive_repr()
 def _task_repr(task: Any) -> str:
-    return f"<{type(task).__name__} {' '.join(base_tasks._task_repr_info(task))}>"  # type: ignore[attr-defined]
+    return f"<{type(task).__name__} {' '.join(base_tasks._task_repr_info(task))}>"
 
 
 def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> Callable[..., Any]:

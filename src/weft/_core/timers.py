@@ -42,9 +42,9 @@ class TimerHandle(Handle):
         self._when_ns = Clock.to_ns(when)
         self._order = 0
         self._index = -1
-        self._timers = None  # type: ignore[assignment]
+        self._timers: Timers | None = None
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         """asyncio's class, so that `isinstance(handle, asyncio.TimerHandle)` holds."""
         return asyncio.TimerHandle
@@ -59,7 +59,7 @@ class TimerHandle(Handle):
 
     def cancel(self) -> None:
         """Never run it, and free its place among the timers now. Cost: O(log n) of the live timers."""
-        if self._index >= 0:
+        if self._index >= 0 and self._timers is not None:
             self._timers.remove(self)
         Handle.cancel(self)
 
@@ -194,9 +194,7 @@ class Timers:
                     least = other
                     best = child
                 child += 1
-            if handle._when_ns < least._when_ns or (
-                handle._when_ns == least._when_ns and handle._order < least._order
-            ):
+            if handle._when_ns < least._when_ns or (handle._when_ns == least._when_ns and handle._order < least._order):
                 break
             heap[place] = least
             least._index = place
