@@ -90,7 +90,7 @@ check: plain
 	$(PLAIN) -m ruff format --check .
 	$(PLAIN) -m mypy
 	PATH="$(CURDIR)/.venv/bin:$$PATH" pyright --ignoreexternal --verifytypes weft
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-cache
 	$(PLAIN) tools/check_size.py
 	$(PLAIN) tools/check_pxd.py
 	$(PLAIN) tools/check_tree.py
