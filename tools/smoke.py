@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import importlib
 import pkgutil
 import platform
@@ -37,6 +38,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edition", choices=("compiled", "plain"), required=True)
     wanted = parser.parse_args().edition
+    # A hang is an answer too.
+    faulthandler.dump_traceback_later(60, exit=True)
 
     import weft
     from weft import _edition
