@@ -19,6 +19,7 @@ import resource
 import select
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -35,6 +36,8 @@ __all__ = ["main"]
 
 # Below this, a server of many connections runs into EMFILE.
 _ENOUGH_FILES = 4096
+
+_TRIAL_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def examine() -> Findings:
-    """Find out. Runs a small program on each poller, on loops of its own: not from a running loop."""
+    """Find out. Runs a small program on each poller, in threads and on loops of its own."""
     broken: list[str] = []
     pollers: dict[str, str] = {name: _trial(name) for name in ("epoll", "selector") if name in available_pollers()}
     broken += [f"poller {name}: {problem}" for name, problem in pollers.items() if problem]
@@ -121,16 +124,29 @@ async def _talk() -> str:
 
 
 def _trial(poller: str) -> str:
-    """What goes wrong when a small program runs on this poller; nothing where it works."""
-    try:
-        loop = Loop(poller=poller)
-    except Exception as error:
-        return f"the loop can't be made: {type(error).__name__}: {error}"
+    """What goes wrong when a small program runs on this poller; nothing where it works.
+
+    In a thread of its own, which is left behind if it does not come to an end: a doctor must not hang with the patient.
+    """
+    said = [f"a small program did not end within {_TRIAL_SECONDS} s"]
+
+    def run() -> None:
+        try:
+            said[:] = [_run_on(poller)]
+        except Exception as error:
+            said[:] = [f"{type(error).__name__}: {error}"]
+
+    thread = threading.Thread(target=run, name=f"weft doctor on {poller}", daemon=True)
+    thread.start()
+    thread.join(_TRIAL_SECONDS)
+    return said[0]
+
+
+def _run_on(poller: str) -> str:
+    loop = Loop(poller=poller)
     try:
         problem = loop.run_until_complete(_talk())
         loop.run_until_complete(loop.shutdown_default_executor())
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
     finally:
         loop.close()
     return str(problem)
