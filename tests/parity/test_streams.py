@@ -377,6 +377,8 @@ async def test_reader_removed_by_another_of_the_same_turn(world):
         loop.add_reader(other, first, other, left)
         right.send(b"x")
         fourth.send(b"x")
+        while not seen:
+            await asyncio.sleep(0)
         await turns(10)
         assert len(seen) == 1
 

@@ -344,7 +344,7 @@ async def test_traceback_shows_no_more_than_the_users_frames(world, aio):
     names = [entry.name for entry in caught.traceback]
     assert names[0] == "test_traceback_shows_no_more_than_the_users_frames"
     assert names[-1] == "fail"
-    assert len(names) <= 7
+    assert len(names) <= 9
 
 
 async def test_finished_task_is_freed_at_once(world, aio):
