@@ -74,7 +74,7 @@ async def start_tls(
     if not getattr(transport, "_start_tls_compatible", False):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     raw: Any = transport
-    waiter: asyncio.Future[None] = loop.create_future()
+    waiter: asyncio.Future[None] | None = loop.create_future()
     wrapper = _SSLProtocol(
         loop,
         protocol,
@@ -94,11 +94,13 @@ async def start_tls(
     made = loop.call_soon(wrapper.connection_made, raw)
     resumed = loop.call_soon(raw.resume_reading)
     try:
-        await waiter
+        await waiter  # type: ignore[misc]
     except BaseException:
         raw.close()
         made.cancel()
         resumed.cancel()
+        # The future keeps the error, whose traceback keeps this frame: let go.
+        waiter = None
         raise
     finally:
         del waiter  # it holds the exception whose traceback holds this frame
