@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m examples", description="The examples on asyncio and on Weft, under load."
     )
-    parser.add_argument("--seconds", type=_seconds, default=2.0, help="of measured load a run (default 2)")
+    parser.add_argument("--seconds", type=_seconds, default=1.5, help="of measured load a run (default 1.5)")
     parser.add_argument("--connections", type=_count, default=64, help="kept busy at once (default 64)")
     parser.add_argument("--repeats", type=_count, default=3, help="runs of a service on a loop (default 3)")
     parser.add_argument("--service", choices=SERVICES, help="only this one")
