@@ -16,6 +16,6 @@ cdef class SelectorPoller(Poller):
     cpdef unwatch(self, int fd, int direction)
     cpdef watched(self, int fd, int direction)
     cdef _drain(self)
-    cdef _forget_number(self, int fd)
+    cdef _drop(self, int fd)
     cpdef close(self)
     cpdef forget(self)

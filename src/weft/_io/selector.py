@@ -10,7 +10,7 @@ import os
 import selectors
 
 from weft._core.handle import Runnable
-from weft._io.spi import READ, Poller
+from weft._io.spi import READ, WRITE, Poller
 
 _NS_PER_S = 1_000_000_000
 _LONGEST_S = 24 * 3600.0
@@ -79,58 +79,59 @@ class SelectorPoller(Poller):
         selector = self._selector
         if selector is None:
             raise RuntimeError("this poller is closed")
-        entry = self._table.get(fd)
         slot = 0 if direction == READ else 1
+        entry = self._table.get(fd)
         if entry is None:
             entry = [None, None]
-            entry[slot] = runnable
-            selector.register(fd, direction)
-            self._table[fd] = entry
-            return None
         previous = entry[slot]
-        mask = direction
-        if entry[1 - slot] is not None:
-            mask |= 3 - direction
         try:
-            selector.modify(fd, mask)
-        except (FileNotFoundError, KeyError):
-            # Closed behind our back and opened anew: the other direction belonged to the former owner.
-            self._forget_number(fd)
-            entry = [None, None]
-            selector.register(fd, direction)
-            self._table[fd] = entry
+            if previous is None and entry[1 - slot] is not None:
+                try:
+                    selector.modify(fd, READ | WRITE)
+                except FileNotFoundError:
+                    # Closed behind our back and opened anew: the other direction was the former owner's.
+                    entry[1 - slot] = None
+                    self._drop(fd)
+                    selector.register(fd, direction)
+            else:
+                # Registered anew, also when nothing changes: what is replaced may be such a leftover, and then the
+                # new one would wait for ever.
+                self._drop(fd)
+                selector.register(fd, direction if entry[1 - slot] is None else READ | WRITE)
+        except BaseException:
+            self._table.pop(fd, None)
+            raise
         entry[slot] = runnable
+        self._table[fd] = entry
         return previous
 
-    def _forget_number(self, fd: int) -> None:
+    def _drop(self, fd: int) -> None:
+        """Have the selector forget `fd`, known or not, closed or not."""
         selector = self._selector
         assert selector is not None
-        self._table.pop(fd, None)
         try:
             selector.unregister(fd)
         except KeyError:
-            return  # `modify` has dropped it already
+            return
 
     def unwatch(self, fd: int, direction: int) -> Runnable | None:
-        entry = self._table.get(fd)
-        if entry is None:
-            return None
         slot = 0 if direction == READ else 1
-        previous = entry[slot]
-        if previous is None:
+        entry = self._table.get(fd)
+        if entry is None or entry[slot] is None:
             return None
+        previous = entry[slot]
         entry[slot] = None
-        selector = self._selector
-        assert selector is not None
         if entry[1 - slot] is None:
             del self._table[fd]
-            selector.unregister(fd)
+            self._drop(fd)
         else:
+            selector = self._selector
+            assert selector is not None
             try:
-                selector.modify(fd, 3 - direction)
+                selector.modify(fd, READ + WRITE - direction)
             except (OSError, KeyError):
-                # The number was closed while still watched; nothing of it is left to report.
-                self._forget_number(fd)
+                # The number was closed while it was watched: nothing of it is left to report.
+                self._drop(fd)
         return previous
 
     def watched(self, fd: int, direction: int) -> Runnable | None:
