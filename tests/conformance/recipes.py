@@ -158,7 +158,9 @@ def test_eager_task_factory(plug: Plug) -> Iterator[TestClass]:
 
 
 def test_graph(plug: Plug) -> Iterator[TestClass]:
-    yield plug.derive("CallStack", plug.upstream.CallStackTestBase, unittest.IsolatedAsyncioTestCase)
+    base = plug.upstream.CallStackTestBase
+    for suffix, own in _both_names(plug):
+        yield plug.derive(f"CallStack{suffix}", base, unittest.IsolatedAsyncioTestCase, own=own)
 
 
 def test_free_threading(plug: Plug) -> Iterator[TestClass]:

@@ -29,6 +29,7 @@ from contextvars import Context
 from types import GenericAlias
 from typing import Any
 
+from weft._core.awaiters import awaiters
 from weft._core.handle import Listener
 from weft._core.origin import origin_of_caller
 from weft._core.scheduler import Scheduler
@@ -179,7 +180,9 @@ class Future(Listener):
             told += self._listeners
         waiting = [one._awaiter() for one in told if type(one) is not tuple]
         # A gather that was decided early still listens, but nobody waits for it any more.
-        return frozenset([one for one in waiting if not one.done()]) or None
+        found = [one for one in waiting if not one.done()]
+        found.extend(awaiters([one for one in told if type(one) is tuple]))
+        return frozenset(found) or None
 
     # -- asking --
 
