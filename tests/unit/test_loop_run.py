@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 import warnings
 
@@ -338,3 +339,30 @@ def test_threads_each_with_a_loop(world, in_thread):
 
 def test_the_logger_is_asyncio_s():
     assert logging.getLogger("asyncio") is asyncio.log.logger
+
+
+@pytest.mark.skipif(
+    (3, 12) <= sys.version_info < (3, 13), reason="asyncio itself crashes in a subinterpreter of 3.12.1"
+)
+def test_in_a_subinterpreter():
+    """No signals reach it and no compiled module loads in it: it runs without, on the plain edition."""
+    code = """
+        import sys, textwrap
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        inner = interpreters.create()
+        failed = interpreters.run_string(inner, textwrap.dedent(f'''
+            import sys
+            sys.path[:] = {sys.path!r}
+            import asyncio, weft
+            async def main():
+                await asyncio.sleep(0)
+                return len(asyncio.all_tasks())
+            print(weft.run(main()), weft._edition.edition(), flush=True)
+        '''))
+        print(failed)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert run.stdout == "1 plain\nNone\n", run.stderr
