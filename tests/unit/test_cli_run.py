@@ -366,3 +366,17 @@ def test_the_command_itself(run: Run) -> None:
         done = run("-m", "weft", *arguments)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("usage: weft")
+
+
+def test_a_second_ctrl_c_does_not_tear_the_report(run: Run) -> None:
+    source = """
+import os, signal, sys
+class Impatient:
+    def flush(self):
+        os.kill(os.getpid(), signal.SIGINT)
+sys.stdout = Impatient()
+"""
+    done = run(*WEFT, "--stats", "program.py", files={"program.py": source})
+    assert done.returncode == 0
+    assert done.stderr.startswith("weft run: what the loops did\n")
+    assert "Traceback" not in done.stderr

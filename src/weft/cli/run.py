@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from weft import _edition
 from weft._host import registry
 from weft._io import available_pollers
-from weft.cli import _children, _program, _which_loop
+from weft.cli import _children, _program, _stats, _which_loop
 from weft.cli._children import OTHER_LOOP
 from weft.cli._lines import columns
 from weft.loop import Loop
@@ -154,14 +154,15 @@ class _Report:
         if os.getpid() != self._pid:
             # A forked child that ends by itself.
             return
+        with contextlib.suppress(ValueError):
+            # A second Ctrl-C would tear the report; the process ends in a moment anyway.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         lines = []
         if not self._requires_weft:
             for (kind, place), count in self.others.items():
                 times = f", {count} times" if count > 1 else ""
                 lines.append(f"weft run: the program did not stay on Weft: it made {kind} (at {place}{times})")
         if self._tells_stats:
-            from weft.cli import _stats
-
             lines += [
                 "weft run: what the loops did",
                 *columns(_stats.table(self._counters, self._pollers), indent="  "),
