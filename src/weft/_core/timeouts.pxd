@@ -1,5 +1,8 @@
-cimport cython
-
+cdef int _CREATED
+cdef int _ENTERED
+cdef int _EXPIRING
+cdef int _EXPIRED
+cdef int _EXITED
 cdef bint _LOOKS_BEHIND
 cdef bint _TAKES_SUBCLASSES
 
@@ -8,7 +11,6 @@ cdef class Nothing:
     pass
 
 
-@cython.final
 cdef class Timeout:
     cdef Py_ssize_t _cancelling
     cdef int _stage

@@ -128,7 +128,10 @@ class Timeout:
         if self._task.uncancel() > self._cancelling or error_type is None:
             return
         if error_type is CancelledError or (_TAKES_SUBCLASSES and issubclass(error_type, CancelledError)):
-            raise TimeoutError from error
+            try:
+                raise TimeoutError from error
+            finally:
+                error = None  # a traceback holds this frame: the cancellation must not live as long
         if _LOOKS_BEHIND and error is not None:
             _put_timeout_behind(error)
             if isinstance(error, ExceptionGroup):
@@ -142,7 +145,10 @@ class Timeout:
     def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> Nothing:
-        self._leave(exc_type, exc_val)
+        try:
+            self._leave(exc_type, exc_val)
+        finally:
+            exc_val = None  # as in `_leave`
         return _NOTHING
 
     def _on_timeout(self) -> None:
