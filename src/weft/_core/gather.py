@@ -119,7 +119,8 @@ class Latch(Listener):
             results = [_outcome(one) for one in outer._children]
             if outer._cancel_requested:
                 # Every child turned its cancellation into a result or an exception, but it was asked for.
-                outer.set_exception(child._make_cancelled_error())
+                # As in asyncio, with the message of the last argument's own end, whichever child was the last to finish.
+                outer.set_exception(outer._children[len(outer._children) - 1]._make_cancelled_error())
             else:
                 outer.set_result(results)
 

@@ -330,6 +330,8 @@ class Task(Future):
         except CancelledError as error:
             # Kept, so that whoever awaits the task gets this very exception.
             self._cancelled_exc = error
+            # It carries the message; those who come later get one without, as in asyncio.
+            self._message = None
             self._end()
             self._finish_cancelled()
         except (KeyboardInterrupt, SystemExit) as error:
@@ -436,6 +438,7 @@ def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> Ca
     """A task factory whose tasks run their first step at once; the constructor takes Task's parameters."""
 
     def factory(loop: Any, coro: Any, *, eager_start: bool = True, **options: Any) -> Any:
+        """A new task whose first step has run already; the keywords are those of the Task."""
         return custom_task_constructor(coro, loop=loop, eager_start=eager_start, **options)
 
     return factory
