@@ -15,7 +15,11 @@ from worlds import since, turns
 class Quiet(asyncio.Protocol):
     """A connection that tells of its beginning and its end."""
 
+    #: All of them since a test asked last: `gone` waits for their ends.
+    born: list[Quiet] = []
+
     def __init__(self):
+        self.born.append(self)
         loop = asyncio.get_running_loop()
         self.made, self.lost = loop.create_future(), loop.create_future()
 
@@ -25,6 +29,19 @@ class Quiet(asyncio.Protocol):
 
     def connection_lost(self, exc):
         self.lost.set_result(exc)
+
+
+async def gone(server):
+    """The server is closed and each connection has ended (3.11's wait_closed waits for neither)."""
+    server.close()
+    while Quiet.born:
+        await Quiet.born.pop().lost
+    await server.wait_closed()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_born():
+    Quiet.born.clear()
 
 
 @pytest.mark.slow_test(30)
@@ -126,8 +143,7 @@ async def test_connections_start_in_the_servers_context(world):
     with socket.create_connection(server.sockets[0].getsockname()):
         assert await seen == "server"
         assert who.get() == "later"
-    server.close()
-    await server.wait_closed()
+    await gone(server)
 
 
 async def test_unix_path_is_taken_over_and_given_back(world, tmp_path):
@@ -142,8 +158,7 @@ async def test_unix_path_is_taken_over_and_given_back(world, tmp_path):
     assert transport.get_extra_info("peername") == str(path)
     transport.close()
     await protocol.lost
-    server.close()
-    await server.wait_closed()
+    await gone(server)
     assert path.exists() is not since(3, 13)
 
 
@@ -162,5 +177,4 @@ async def test_abstract_unix_address(world):
     transport, protocol = await loop.create_unix_connection(Quiet, name)
     transport.close()
     await protocol.lost
-    server.close()
-    await server.wait_closed()
+    await gone(server)
