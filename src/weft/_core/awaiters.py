@@ -1,12 +1,14 @@
-"""Who waits for a future by way of asyncio's own functions: for asyncio's call graph, never for running anything.
+"""Who waits for a future by way of asyncio's functions or Weft's: for asyncio's call graph, never for running anything.
 
 `asyncio.print_call_graph` asks each future for `_asyncio_awaited_by`. A task that awaits a future of Weft is its listener
 and easily told. But asyncio's `gather`, `wait`, `shield`, `TaskGroup` … note the waiting task with a C function that passes
 over futures and tasks other than asyncio's own. What they leave on the future in any case is a done-callback; and in it,
 as an object it is bound to, an argument, a default or a cell, is the task that waits, or a future that it awaits.
 
-Why not replace that C function in `asyncio.futures`: nothing inside asyncio is replaced. A callback that is not asyncio's
-is not looked into: a user's callback may hold a task for reasons of its own.
+Weft's own functions leave bound methods of small objects, which name the task in the same way.
+
+Why not replace that C function in `asyncio.futures`: nothing inside asyncio is replaced. A user's callback is not looked
+into: it may hold a task for reasons of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-#: Attributes under which asyncio's helper objects keep the task that waits (TaskGroup, as_completed).
-_OWNER_FIELDS = ("_parent_task", "_cur_task")
+#: Attributes under which helper objects keep the task that waits (TaskGroup, as_completed), or a future that it awaits.
+_OWNER_FIELDS = ("_parent_task", "_cur_task", "_waiter")
 #: Names under which asyncio's nested functions keep it, or the future that it awaits.
 _CELL_NAMES = ("cur_task", "parent_task", "waiter", "outer")
 
@@ -39,17 +41,19 @@ def awaiters(callbacks: list[Any]) -> Iterator[Any]:
 def _held_by(callback: Any) -> Iterator[Any]:
     """What an asyncio callback holds that may be, or lead to, the one who waits."""
     if isinstance(callback, functools.partial):
-        if _is_asyncios(callback.func):
+        if _is_ours(callback.func):
             yield from callback.args
         return
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):
         yield owner  # its wake-up: the task awaits this very future
         return
-    if not _is_asyncios(callback):
+    if owner is not None and _is_ours(type(owner)):
+        for name in _OWNER_FIELDS:
+            yield getattr(owner, name, None)
         return
-    for name in _OWNER_FIELDS:
-        yield getattr(owner, name, None)
+    if not _is_ours(callback):
+        return
     cells = _cells(callback)
     outer = cells.get("outer")
     if outer is not None and outer.done():
@@ -71,5 +75,6 @@ def _cells(function: Any) -> dict[str, Any]:
     return found
 
 
-def _is_asyncios(function: Any) -> bool:
-    return (getattr(function, "__module__", None) or "").startswith("asyncio.")
+def _is_ours(definition: Any) -> bool:
+    """Whether a function or class is asyncio's or Weft's."""
+    return (getattr(definition, "__module__", None) or "").startswith(("asyncio.", "weft."))

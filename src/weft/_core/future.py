@@ -178,9 +178,16 @@ class Future(Listener):
         told: list[Any] = [] if self._waiter is None else [self._waiter]
         if self._listeners is not None:
             told += self._listeners
-        waiting = [one._awaiter() for one in told if type(one) is not tuple]
-        # A gather that was decided early still listens, but nobody waits for it any more.
-        found = [one for one in waiting if not one.done()]
+        found: list[Any] = []
+        for one in told:
+            if type(one) is tuple:
+                continue
+            waiting = one._awaiter()
+            if isinstance(waiting, asyncio.Task):
+                found.append(waiting)
+            elif not waiting.done():
+                # A gather: whoever awaits it. One that was decided early still listens, but nobody waits for it.
+                found.extend(waiting._asyncio_awaited_by or ())
         found.extend(awaiters([one for one in told if type(one) is tuple]))
         return frozenset(found) or None
 

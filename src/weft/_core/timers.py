@@ -61,11 +61,11 @@ class TimerHandle(Handle):
         """Never run it, and free its place among the timers now. Cost: O(log n) of the live timers."""
         if self._index >= 0 and self._timers is not None:
             self._timers.remove(self)
-        Handle.cancel(self)
+        self._drop()
 
     def _info(self) -> list[str]:
         info = Handle._info(self)
-        info.insert(2 if self._cancelled else 1, f"when={self._when}")
+        info.insert(2 if self._cancelled else 1, f"when={_shown(self._when)}")
         return info
 
     def __hash__(self) -> int:
@@ -100,6 +100,11 @@ class TimerHandle(Handle):
                 and self._cancelled == other._cancelled
             )
         return NotImplemented
+
+
+def _shown(when: float) -> float:
+    """A time for a repr: whole seconds without ".0", as whoever gave an int expects (the field is a double)."""
+    return int(when) if when == when // 1 else when
 
 
 class Timers:

@@ -158,7 +158,11 @@ class Pause:
         error = typ if val is None else val
         if not isinstance(error, BaseException):
             error = typ() if val is None else typ(val)
-        raise error if tb is None else error.with_traceback(tb)
+        try:
+            raise error if tb is None else error.with_traceback(tb)
+        finally:
+            # The traceback holds this frame, which must not hold the exception.
+            typ = val = tb = error = None
 
     def close(self) -> None:
         """A coroutine's `close`."""
@@ -356,6 +360,11 @@ class Countdown:
         # The task that waits, kept only where asyncio has call graphs.
         self._task: Any = None
 
+    @property
+    def _cur_task(self) -> Any:
+        """The task that waits, for `awaiters`."""
+        return self._task
+
     def time_is_over(self) -> None:
         """The callback of the timer."""
         if not self._waiter.done():
@@ -485,6 +494,11 @@ class Completions:
         if todo and self._timeout is not None:
             self._timer = loop.call_later(self._timeout, self.time_is_over)
 
+    @property
+    def _cur_task(self) -> Any:
+        """The task that waits, for `awaiters`."""
+        return self._task
+
     def on_done(self, future: Any) -> None:
         """The callback of each future."""
         if future not in self._todo:
@@ -597,6 +611,11 @@ class Shield:
         self._inner = inner
         self._outer = outer
         self._task: Any = None
+
+    @property
+    def _cur_task(self) -> Any:
+        """The task that waits, for `awaiters`; nobody does any more when the outer future is done."""
+        return None if self._outer.done() else self._task
 
     def on_inner_done(self, inner: Any) -> None:
         """The callback of the inner future."""
