@@ -25,6 +25,7 @@ cdef class Handle(Runnable):
     cdef public object _repr
     cdef public object _source_traceback
 
+    cdef _drop(self)
     cdef _report(self, object exc)
     cdef list _info(self)
 

@@ -131,10 +131,13 @@ class Handle(Runnable):
 
     def cancel(self) -> None:
         """Never run it. Twice is fine. Cost: constant."""
+        self._drop()
+
+    def _drop(self) -> None:
         if not self._cancelled:
             self._cancelled = True
-            if self._loop.get_debug():
-                # In debug mode the repr still tells what it was.
+            if self._source_traceback is not None:
+                # Made in debug mode: the repr still tells what it was.
                 self._repr = repr(self)
             self._callback = None
             self._args = None
@@ -178,7 +181,7 @@ class ThreadSafeHandle(Handle):
     def cancel(self) -> None:
         """Never run it; if it runs right now in the loop's thread, wait until it has returned."""
         with self._lock:
-            Handle.cancel(self)
+            self._drop()
 
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""

@@ -31,6 +31,7 @@ cdef class Scheduler:
     cdef public bint _registers_tasks
     cdef list _spare
     cdef public bint _stopping
+    cdef Py_ssize_t _taken
     cdef public unsigned long long _thread_id
     cdef public Timers _timers
     cdef Py_ssize_t _turns_unpolled
@@ -60,11 +61,12 @@ cdef class Scheduler:
     cdef long long _wait(self, long long now_ns) except? -1
     @cython.locals(count=Py_ssize_t)
     cdef _take_inbox(self)
-    @cython.locals(count=Py_ssize_t, done=Py_ssize_t, runnable=Runnable)
     cdef _run_batch(self, list batch)
-    @cython.locals(count=Py_ssize_t, done=Py_ssize_t, runnable=Runnable, start_ns=cython.longlong)
+    @cython.locals(count=Py_ssize_t, place=Py_ssize_t, runnable=Runnable)
+    cdef _run_rest(self, list batch)
+    @cython.locals(count=Py_ssize_t, place=Py_ssize_t, runnable=Runnable, start_ns=cython.longlong)
     cdef _run_timed(self, list batch)
-    cdef _finish_batch(self, list batch, Py_ssize_t done)
+    cdef _report_escaped(self, Runnable runnable, object exc)
     cdef _note_duration(self, Runnable runnable, long long duration_ns)
     @cython.locals(flushables=list, flushable=Flushable)
     cdef _flush_dirty(self)

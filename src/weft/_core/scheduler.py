@@ -70,6 +70,7 @@ class Scheduler:
         "_registers_tasks",
         "_spare",
         "_stopping",
+        "_taken",
         "_thread_id",
         "_timers",
         "_turns_unpolled",
@@ -84,6 +85,8 @@ class Scheduler:
         # The ready queue, and the list that takes its place while it runs.
         self._ready: list[Runnable] = []
         self._spare: list[Runnable] = []
+        # How many of the batch that runs were taken.
+        self._taken = 0
         # What is to be flushed when the callback that runs now returns.
         self._dirty: list[Flushable] = []
         self._inbox: deque[Runnable] = deque()
@@ -260,10 +263,7 @@ class Scheduler:
         if batch:
             self._ready = self._spare
             self._spare = batch
-            if self._debug or self._is_timed:
-                self._run_timed(batch)
-            else:
-                self._run_batch(batch)
+            self._run_batch(batch)
 
     def _poll(self, timeout_ns: int, now_ns: int) -> None:
         self._counters.polls += 1
@@ -302,33 +302,53 @@ class Scheduler:
             count -= 1
 
     def _run_batch(self, batch: list[Any]) -> None:
-        """Run every runnable of the batch, and empty it. What has run is let go at once, as a queue would."""
-        count = len(batch)
-        done = 0
+        """Run every runnable of the batch, and empty it."""
+        self._taken = 0
         try:
-            while done < count:
-                runnable = batch[done]
-                batch[done] = None
-                done += 1
-                if self._current is not None and not runnable._is_step:
-                    self._leave()
-                runnable._run()
-                # A traceback that a task keeps reaches this frame by f_back: the task must not hang on it.
-                runnable = None
-                if self._dirty:
-                    self._flush_dirty()
+            while self._taken < len(batch):
+                try:
+                    if self._debug or self._is_timed:
+                        self._run_timed(batch)
+                    else:
+                        self._run_rest(batch)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as exc:
+                    # One `try` for all of them costs nothing for each; the loop below goes on behind the one that failed.
+                    self._report_escaped(batch[self._taken - 1], exc)
         finally:
-            self._finish_batch(batch, done)
+            self._counters.callbacks += self._taken
+            if self._taken < len(batch):
+                self._ready[:0] = batch[self._taken :]
+            batch.clear()
+
+    def _run_rest(self, batch: list[Any]) -> None:
+        """Run what was not taken yet. What has run is let go at once, as a queue would."""
+        count = len(batch)
+        while self._taken < count:
+            place = self._taken
+            runnable = batch[place]
+            self._taken = place + 1
+            if self._current is not None and not runnable._is_step:
+                self._leave()
+            runnable._run()
+            # A traceback that a task keeps reaches this frame by f_back: the task must not hang on it.
+            runnable = None
+            batch[place] = None
+            if self._dirty:
+                self._flush_dirty()
 
     def _run_timed(self, batch: list[Any]) -> None:
-        """As `_run_batch`, with the clock read around every runnable: debug mode, or somebody asked for the longest."""
+        """As `_run_rest`, with the clock read around every runnable: debug mode, or somebody asked for the longest.
+
+        Written twice so that the loop above, which is the hottest of all, asks nothing for each runnable.
+        """
         count = len(batch)
-        done = 0
         try:
-            while done < count:
-                runnable = batch[done]
-                batch[done] = None
-                done += 1
+            while self._taken < count:
+                place = self._taken
+                runnable = batch[place]
+                self._taken = place + 1
                 if self._current is not None and not runnable._is_step:
                     self._leave()
                 self._current_handle = runnable
@@ -337,17 +357,21 @@ class Scheduler:
                 if self._dirty:
                     self._flush_dirty()
                 self._note_duration(runnable, Clock.now_ns() - start_ns)
-                self._current_handle = runnable = None
+                self._current_handle = runnable = batch[place] = None
         finally:
             self._current_handle = None
-            self._finish_batch(batch, done)
 
-    def _finish_batch(self, batch: list[Any], done: int) -> None:
-        """Empty a batch of which `done` were taken; what SystemExit or KeyboardInterrupt kept from running comes next."""
-        self._counters.callbacks += done
-        if done < len(batch):
-            self._ready[:0] = batch[done:]
-        batch.clear()
+    def _report_escaped(self, runnable: Any, exc: BaseException) -> None:
+        """A runnable raised what it should have contained, such as a step of a task whose future can't be waited for."""
+        self._leave()
+        context = {"message": f"Exception in {self._describe(runnable)}", "exception": exc}
+        if runnable is not None and runnable._is_step:
+            context["task"] = runnable
+        self.call_exception_handler(context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Report what nobody else can be told: the loop's part."""
+        raise NotImplementedError
 
     def _note_duration(self, runnable: Any, duration_ns: int) -> None:
         """A runnable took so long: remember the longest, and in debug mode report what is slow."""

@@ -2,7 +2,7 @@ cimport cython
 from weft._core.current cimport CurrentTask
 from weft._core.future cimport Future
 from weft._core.scheduler cimport Scheduler
-from weft._native.drive cimport Drive, Returned
+from weft._native.drive cimport Drive, Raised, Returned
 
 cdef bint _UNCANCEL_FORGETS
 cdef bint _CHECKS_CONTEXT
@@ -28,9 +28,9 @@ cdef class Task(Future):
     cdef _start(self, object coro, object name, object context, bint eager_start)
     @cython.locals(scheduler=Scheduler)
     cdef _start_eagerly(self)
-    @cython.locals(scheduler=Scheduler, returned=Returned)
+    @cython.locals(scheduler=Scheduler, returned=Returned, raised=Raised)
     cdef _step(self, object exc, object context)
-    cdef _report_done_already(self)
+    cdef _fail_with(self, object error)
     cdef _end(self)
     cdef _wait_for(self, object yielded)
     cdef bint _wait_fused(self, Future future) except -1

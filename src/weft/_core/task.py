@@ -36,7 +36,7 @@ from typing import Any
 
 from weft._core.current import CurrentTask
 from weft._core.future import Future
-from weft._native.drive import Drive, Returned
+from weft._native.drive import Drive, Raised, Returned
 
 _UNCANCEL_FORGETS = sys.version_info >= (3, 13)
 _CHECKS_CONTEXT = sys.version_info >= (3, 15)
@@ -261,9 +261,6 @@ class Task(Future):
 
     def _run(self) -> None:
         """The task's turn on Weft's loop: its first step, or the one after what it waited for."""
-        if self._status != 0:
-            self._report_done_already()
-            return
         waiter = self._fut_waiter
         if waiter is None:
             self._step(None, self._context)
@@ -272,13 +269,6 @@ class Task(Future):
         # The traceback of a failure reaches this frame by f_back, and with it the names here: a cycle otherwise.
         waiter = None
         self = None  # type: ignore[assignment]
-
-    def _report_done_already(self) -> None:
-        """Somebody ended the task behind its back, with `Future.set_result`: the step that was queued can't be."""
-        error = InvalidStateError(f"__step(): already done: {self!r}, None")
-        self._loop.call_exception_handler(
-            {"message": f"Exception in the step of {self!r}", "exception": error, "task": self}
-        )
 
     def _on_done(self, future: Any) -> None:
         """The future of Weft's that it waits for is done: be queued."""
@@ -322,46 +312,50 @@ class Task(Future):
         scheduler = self._scheduler
         if scheduler is not None:
             scheduler._enter(self)
-        try:
-            if exc is None:
-                yielded = Drive.send(context, self._coro)
-            else:
-                yielded = Drive.throw(context, self._coro, exc)
-        except CancelledError as error:
-            # Kept, so that whoever awaits the task gets this very exception.
-            self._cancelled_exc = error
-            # It carries the message; those who come later get one without, as in asyncio.
-            self._message = None
-            self._end()
-            self._finish_cancelled()
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._end()
-            self._finish_exception(error)
-            raise
-        except BaseException as error:
-            self._end()
-            self._finish_exception(error)
+        if exc is None:
+            outcome = Drive.send(context, self._coro)
         else:
-            if yielded is None:
-                # A bare yield: run again in the next turn.
-                if scheduler is not None:
-                    scheduler._ready.append(self)
-                else:
-                    self._loop.call_soon(self._step_now, context=self._context)
-            elif type(yielded) is Returned:
-                returned = yielded
-                self._end()
-                if self._must_cancel:
-                    # Cancelled in its last step, from which it returned all the same.
-                    self._must_cancel = False
-                    self._finish_cancelled()
-                else:
-                    self._finish_result(returned.value)
-            else:
-                self._wait_for(yielded)
-        finally:
+            outcome = Drive.throw(context, self._coro, exc)
+            # The traceback of a failure reaches this frame by f_back, and with it the names here: a cycle otherwise.
             exc = None
-            self = None  # type: ignore[assignment]
+        if outcome is None:
+            # A bare yield: run again in the next turn.
+            if scheduler is not None:
+                scheduler._ready.append(self)
+            else:
+                self._loop.call_soon(self._step_now, context=self._context)
+        elif type(outcome) is Returned:
+            returned = outcome
+            self._end()
+            if self._must_cancel:
+                # Cancelled in its last step, from which it returned all the same.
+                self._must_cancel = False
+                self._finish_cancelled()
+            else:
+                self._finish_result(returned.value)
+        elif type(outcome) is Raised:
+            raised = outcome
+            self._fail_with(raised.error)
+            raised = None
+        else:
+            self._wait_for(outcome)
+        outcome = None
+        self = None  # type: ignore[assignment]
+
+    def _fail_with(self, error: BaseException) -> None:
+        """The coroutine raised `error`."""
+        self._end()
+        if isinstance(error, CancelledError):
+            # Kept, so that whoever awaits the task gets this very exception. It carries the message; those who come
+            # later get one without, as in asyncio.
+            self._cancelled_exc = error
+            self._message = None
+            self._finish_cancelled()
+            return
+        self._finish_exception(error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            # Somebody's decision to end the program: through the loop, to whoever runs it.
+            raise error
 
     def _end(self) -> None:
         """The coroutine ended: nobody needs to keep the task alive any more."""

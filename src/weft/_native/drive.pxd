@@ -6,6 +6,10 @@ cdef class Returned:
     cdef readonly object value
 
 
+cdef class Raised:
+    cdef readonly object error
+
+
 cdef class Drive:
     @staticmethod
     cdef object send(object context, object coro)

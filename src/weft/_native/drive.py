@@ -1,7 +1,8 @@
 """Drive a coroutine one step, or call a callback, inside a context: the plain twin of `drive.pyx`, and the contract.
 
 Why a binding at all: `coro.send(None)` ends a coroutine by raising StopIteration, which compiled code would have to catch;
-C has `PyIter_Send`, which hands over the value and says that it was the last one. Both editions say it by `Returned`.
+C has `PyIter_Send`, which hands over the value and says that it was the last one. Both editions say it by `Returned`. And a
+coroutine that fails is no error of who drives it: the exception is handed over, too, as `Raised`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ class Returned:
         self.value = value
 
 
+class Raised:
+    """What `send` and `throw` give when the coroutine failed: its exception."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class Drive:
     """Static functions only, so that both editions can import them under one name."""
 
@@ -27,11 +37,13 @@ class Drive:
 
     @staticmethod
     def send(context: Context | None, coro: Any) -> Any:
-        """One step: what `coro` yields, or `Returned`. Runs inside `context`; None means the present one."""
+        """One step: what `coro` yields, or `Returned` or `Raised`. Runs inside `context`; None means the present one."""
         try:
             return coro.send(None) if context is None else context.run(coro.send, None)
         except StopIteration as stop:
             return Returned(stop.value)
+        except BaseException as error:
+            return Raised(error)
 
     @staticmethod
     def throw(context: Context | None, coro: Any, exc: BaseException) -> Any:
@@ -40,6 +52,8 @@ class Drive:
             return coro.throw(exc) if context is None else context.run(coro.throw, exc)
         except StopIteration as stop:
             return Returned(stop.value)
+        except BaseException as error:
+            return Raised(error)
         finally:
             exc = None  # type: ignore[assignment]  # its traceback holds this frame
 

@@ -36,6 +36,20 @@ cdef extern from *:
         return 0;
     }
 
+    /* The exception that is set, which it takes away. */
+    static PyObject *weft_take_error(void) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        return PyErr_GetRaisedException();
+    #else
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        if (traceback != NULL) { PyException_SetTraceback(value, traceback); Py_DECREF(traceback); }
+        Py_XDECREF(type);
+        return value;
+    #endif
+    }
+
     /* One step. *ended tells a return from a yield; NULL with an exception set is an error of either kind. */
     static CYTHON_INLINE PyObject *weft_send(PyObject *context, PyObject *coro, int *ended) {
         PyObject *result = NULL;
@@ -64,7 +78,8 @@ cdef extern from *:
     """
     object weft_call(object callback, object args)
     int weft_leave(object context) except -1
-    object weft_send(object context, object coro, int *ended)
+    PyObject *weft_send(object context, object coro, int *ended)
+    object weft_take_error()
     void weft_make_lazy(object target) noexcept
 
 
@@ -78,12 +93,28 @@ cdef object returned(object value):
     return result
 
 
+cdef class Raised:
+    pass
+
+
+cdef object raised(object error):
+    cdef Raised result = Raised.__new__(Raised)
+    result.error = error
+    return result
+
+
 cdef class Drive:
     @staticmethod
     cdef object send(object context, object coro):
         cdef int ended = 0
-        result = weft_send(context, coro, &ended)
-        return returned(result) if ended else result
+        cdef PyObject *result = weft_send(context, coro, &ended)
+        cdef object value
+        if result == NULL:
+            return raised(weft_take_error())
+        # SAFETY: `result` is a new reference; the cast takes one more, and the first one is given up.
+        value = <object>result
+        Py_DECREF(value)
+        return returned(value) if ended else value
 
     @staticmethod
     cdef object throw(object context, object coro, object exc):
@@ -93,6 +124,8 @@ cdef class Drive:
             return PyObject_CallMethodOneArg(coro, "throw", exc)
         except StopIteration as stop:
             return returned(stop.value)
+        except BaseException as error:
+            return raised(error)
         finally:
             if context is not None:
                 weft_leave(context)
