@@ -24,19 +24,19 @@ class Counters:
 
     def __init__(self) -> None:
         #: Turns of the loop.
-        self.turns = 0
+        self.turns: int = 0
         #: Callbacks and task steps run.
-        self.callbacks = 0
+        self.callbacks: int = 0
         #: Tasks made.
-        self.tasks = 0
+        self.tasks: int = 0
         #: Calls of the poller: each is a system call.
-        self.polls = 0
+        self.polls: int = 0
         #: Turns that found work left by another thread or a signal handler.
-        self.wakes = 0
+        self.wakes: int = 0
         #: System calls that read, wrote and accepted for transports.
-        self.recvs = 0
-        self.sends = 0
-        self.accepts = 0
+        self.recvs: int = 0
+        self.sends: int = 0
+        self.accepts: int = 0
         #: The longest callback so far, in nanoseconds, and its description; 0 and "" while nobody asked.
-        self.longest_ns = 0
-        self.longest_what = ""
+        self.longest_ns: int = 0
+        self.longest_what: str = ""

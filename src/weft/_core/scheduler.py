@@ -112,7 +112,7 @@ class Scheduler:
         # A subclass with a clock of its own is asked for the time; otherwise the clock is read directly.
         self._has_own_clock = False
         #: In debug mode a callback that takes longer is reported; seconds.
-        self.slow_callback_duration = 0.1
+        self.slow_callback_duration: float = 0.1
 
     # -- putting work in --
 

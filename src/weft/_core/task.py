@@ -439,4 +439,4 @@ def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> Ca
 
 
 #: `loop.set_task_factory(weft.eager_task_factory)`: tasks run their first step at once.
-eager_task_factory = create_eager_task_factory(Task)
+eager_task_factory: Callable[..., Any] = create_eager_task_factory(Task)

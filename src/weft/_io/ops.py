@@ -24,7 +24,7 @@ class Ops:
     def __init__(self) -> None:
         self._kernel = Kernel()
         #: The loop's counters; a poller without a loop counts for itself.
-        self.counters = Counters()
+        self.counters: Counters = Counters()
 
     def recv(self, sock: socket.socket, fd: int) -> bytes | None:
         """What has arrived, up to 256 KiB; b"" at the end of the stream; None when nothing is there yet."""

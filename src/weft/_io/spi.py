@@ -42,7 +42,7 @@ class Poller:
 
     def __init__(self) -> None:
         #: The kernel calls of this loop's transports, and the buffer they share.
-        self.ops = Ops()
+        self.ops: Ops = Ops()
         #: fd -> weak reference to the transport that owns it. add_reader and the sock_ calls refuse such a descriptor.
         #: Written by transports when they take a socket and when they close it.
         self.owners: dict[int, Any] = {}
