@@ -336,7 +336,7 @@ class Task(Future):
         elif type(outcome) is Raised:
             raised = outcome
             self._fail_with(raised.error)
-            raised = None
+            raised = None  # type: ignore[assignment]
         else:
             self._wait_for(outcome)
         outcome = None
