@@ -154,6 +154,10 @@ class Future(Listener):
     def _cancel_message(self, message: Any) -> None:
         self._message = message
 
+    @_cancel_message.deleter
+    def _cancel_message(self) -> None:
+        raise AttributeError(f"cannot delete the cancel message of {type(self).__name__} objects")
+
     @property
     def _log_traceback(self) -> bool:
         return self._is_unseen
