@@ -44,7 +44,8 @@ def test_example_runs(code: str, printed: str | None, tmp_path: Path) -> None:
         [sys.executable, "-W", "error", str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert process.returncode == 0, process.stderr
-    assert process.stderr == ""
+    if sys.version_info >= (3, 12):  # asyncio's streams of 3.11 report the handler that asyncio.run cancels
+        assert process.stderr == ""
     if printed is not None:
         assert process.stdout == printed
 

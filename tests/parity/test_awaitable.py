@@ -354,7 +354,12 @@ def test_wrong_await_in_ensure_future(world, same, kind):
     async def body(world):
         return await world.aio.ensure_future(Awaits(WRONG_AWAIT[kind]))
 
-    same(body)
+    if world.weft_names and not since(3, 12):
+        # asyncio's wrapper of 3.11 takes any iterable, and says so in odd words: Weft has those of 3.12 there.
+        with pytest.raises((TypeError, ArithmeticError)):
+            world.run(body(world))
+    else:
+        same(body)
 
 
 @pytest.mark.parametrize("thing", [1, None, [], object, len, "text"])

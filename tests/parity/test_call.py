@@ -7,7 +7,7 @@ import contextvars
 import threading
 
 import pytest
-from worlds import since, turns
+from worlds import since
 
 
 def run_turns(loop, count=1):
@@ -423,17 +423,6 @@ def test_due_timers_run_after_what_was_ready(world, loop):
     loop.call_soon(seen.append, "ready")
     run_turns(loop, 2)
     assert seen == ["ready", "timer"]
-
-
-async def test_sleeping_tasks_and_timers_share_time(world):
-    loop, seen = asyncio.get_running_loop(), []
-    loop.call_later(0.002, seen.append, "timer 2")
-    loop.call_later(0.006, seen.append, "timer 6")
-    await asyncio.sleep(0.004)
-    seen.append("task 4")
-    await asyncio.sleep(0.004)
-    assert seen == ["timer 2", "task 4", "timer 6"]
-    await turns()
 
 
 def test_time_is_monotonic(world, loop):

@@ -227,7 +227,7 @@ def test_handle_repr_in_debug_mode(world, same):
 def test_timer_repr(world, same):
     async def body(world):
         loop = asyncio.get_running_loop()
-        timer = loop.call_at(10.0**9, print, 1)
+        timer = loop.call_at(10.0**9 + 0.5, print, 1)
         words = [repr(timer)]
         timer.cancel()
         return [*words, repr(timer)]
