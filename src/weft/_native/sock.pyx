@@ -1,8 +1,9 @@
 """recv, send, sendmsg and accept4 on a descriptor. The plain twin and the contract: `sock.py`.
 
 Every call carries MSG_DONTWAIT: a socket that somebody made blocking behind the loop's back (the flag is shared with
-whoever else holds the open socket) still cannot stop the loop. As no call can block, none releases the GIL, but a large
-send, whose copy takes long enough for another thread to use: measured, letting go costs more than the call keeps.
+whoever else holds the open socket) still cannot stop the loop. As no call can block, none lets go of the GIL,
+but a large send, whose copy takes long enough for another thread to use it. Letting go cost 80 ns of the 1.2 µs of a
+small call on a socket pair, and beside a busy thread the loop waited to get it back: 15 to 20 µs a message, not 9 to 14.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer

@@ -5,7 +5,8 @@ Rules for whoever edits this file:
 - A connection is accepted, its protocol made and its transport started in one callback, without asyncio's task for each
   connection. Only a TLS handshake gets a task, as somebody must report how it ended.
 - `_active_count` counts transports attached and not yet detached; `wait_closed` depends on it being exact.
-  `_clients` holds them weakly: a transport that its users dropped must still be found to be unclosed.
+- The server does not hold its connections: a transport that its users dropped must still be found to be unclosed. Which
+  ones are its own stands in the poller's table of owners; a set of weak references would cost each connection 130 bytes.
 - `_sockets` and `_waiters` become None when the server is closed, and when it is closed without connections left.
 """
 
@@ -17,7 +18,6 @@ import errno
 import os
 import socket
 import sys
-import weakref
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
@@ -209,7 +209,6 @@ class Server(asyncio.AbstractServer):
         self._loop = loop
         self._sockets: list[socket.socket] | None = sockets
         self._active_count = 0
-        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
         self._waiters: list[asyncio.Future[None]] | None = []
         self._protocol_factory = protocol_factory
         self._backlog = backlog
@@ -230,13 +229,9 @@ class Server(asyncio.AbstractServer):
 
     def _attach(self, transport: Any = None) -> None:
         self._active_count += 1
-        if transport is not None:
-            self._clients.add(transport)
 
     def _detach(self, transport: Any = None) -> None:
         self._active_count -= 1
-        if transport is not None:
-            self._clients.discard(transport)
         if self._active_count == 0 and self._sockets is None:
             self._wakeup()
 
@@ -285,14 +280,19 @@ class Server(asyncio.AbstractServer):
         if self._active_count == 0:
             self._wakeup()
 
+    def _clients(self) -> list[Any]:
+        """The open transports that this server accepted."""
+        found = [reference() for reference in self._loop._poller.owners.values()]
+        return [transport for transport in found if getattr(transport, "_server", None) is self]
+
     def close_clients(self) -> None:
         """Close all connections that this server accepted, after what they have to send."""
-        for transport in self._clients.copy():
+        for transport in self._clients():
             transport.close()
 
     def abort_clients(self) -> None:
         """Drop all connections that this server accepted, with what they had to send."""
-        for transport in self._clients.copy():
+        for transport in self._clients():
             transport.abort()
 
     async def start_serving(self) -> None:

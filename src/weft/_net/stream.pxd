@@ -30,7 +30,7 @@ cdef class Stream(Flushable):
     cdef readonly object _protocol
     cdef readonly bint _protocol_paused
     cdef bint _read_eof
-    cdef object _server
+    cdef readonly object _server
     cdef readonly Py_ssize_t _size
     cdef readonly object _sock
     cdef readonly object _transport

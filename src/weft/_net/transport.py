@@ -143,6 +143,10 @@ class StreamTransport(asyncio.Transport):
         return self._stream._fd
 
     @property
+    def _server(self) -> Server | None:
+        return self._stream._server
+
+    @property
     def _protocol(self) -> Any:
         return self._stream._protocol
 
