@@ -192,6 +192,22 @@ def test_write_while_the_loop_does_not_run_leaves_at_once(world):
         runner.run(wire.__aexit__())
 
 
+def test_last_words_before_an_exit_are_sent(world):
+    with world.runner() as runner:
+        loop = runner.get_loop()
+        wire = runner.run(Wire().__aenter__())
+
+        def leave():
+            wire.transport.write(b"bye")
+            raise SystemExit(3)
+
+        loop.call_soon(leave)
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        assert wire.arrived() == b"bye"
+        runner.run(wire.__aexit__())
+
+
 async def test_write_from_a_wrong_thread_leaves_at_once(world):
     """Not allowed, but asyncio would have sent it: nobody's callback returns here that could."""
     async with Wire() as wire:

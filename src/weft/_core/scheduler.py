@@ -239,6 +239,9 @@ class Scheduler:
                 if self._stopping:
                     break
         finally:
+            # A SystemExit passes the flush of the callback that raised it, and perhaps no other turn comes.
+            if self._dirty:
+                self._flush_dirty()
             self._leave()
 
     def _turn(self) -> None:
