@@ -290,6 +290,25 @@ async def test_each_connection_has_a_context_of_its_own(world):
         assert seen.get() == 5
 
 
+async def test_socket_closed_by_who_passed_it_in(world):
+    """The number must not become another connection's while the transport uses it."""
+    loop = asyncio.get_running_loop()
+    ours, peer = socket.socketpair()
+    number = ours.fileno()
+    transport, protocol = await loop.create_connection(Log, sock=ours)
+    ours.close()
+    left, right = socket.socketpair()
+    with peer, left, right:
+        assert number not in (left.fileno(), right.fileno())
+        transport.write(b"to the peer")
+        await turns()
+        assert peer.recv(100) == b"to the peer"
+        transport.close()
+        await turns(2)
+        assert protocol.events == [("lost", None)]
+        assert peer.recv(1) == b""
+
+
 async def test_one_owner_of_a_descriptor(world):
     async with Wire() as wire:
         loop = asyncio.get_running_loop()

@@ -65,9 +65,11 @@ class Acceptor(Runnable):
         if sock is None:
             return
         path = None
-        if self.unlink is not None:
+        if self.unlink is not None and sock.fileno() == self._fd:
             path = sock.getsockname()
-        self._loop._poller.unwatch(self._fd, READ)
+        if sock.fileno() == self._fd:
+            # Else somebody has closed it, and the number may be another's.
+            self._loop._poller.unwatch(self._fd, READ)
         sock.close()
         if path is not None and self.unlink is not None:
             _remove_unix_path(path, self.unlink[1])

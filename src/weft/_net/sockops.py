@@ -47,6 +47,24 @@ def check_nonblocking(loop: AnyLoop, sock: socket.socket) -> None:
         raise ValueError("the socket must be non-blocking")
 
 
+def keep_open(sock: Any) -> None:
+    """Have the descriptor outlive a `sock.close()` of somebody else, until `close_kept`.
+
+    A transport uses the number of the descriptor. Were it closed by whoever passed the socket in, the number could be
+    another connection's by the next write. The socket module counts its file objects for the same reason; what only
+    looks like a socket has no such count, and its `close` is taken at its word.
+    """
+    if isinstance(sock, socket.socket):
+        sock._io_refs += 1  # type: ignore[attr-defined]
+
+
+def close_kept(sock: Any) -> None:
+    """Close the descriptor that `keep_open` kept; once."""
+    if isinstance(sock, socket.socket):
+        sock._decref_socketios()  # type: ignore[attr-defined]
+    sock.close()
+
+
 def ensure_fd_no_transport(loop: AnyLoop, fd: Any) -> int:
     """The number of a descriptor (or of an object with `fileno`), unless an open transport owns it.
 

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 from weft._core.handle import Flushable, Runnable
 from weft._io.spi import READ, WRITE
 from weft._native.incontext import InContext
-from weft._net.sockops import AnyLoop
+from weft._net.sockops import AnyLoop, close_kept, keep_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,6 +155,7 @@ class Stream(Flushable):
         self._low = HIGH_WATER_BYTES // 4
         self._flush_above = FLUSH_BYTES
         self._set_protocol(protocol)
+        keep_open(sock)
         self._poller.owners[self._fd] = weakref.ref(transport)
         if server is not None:
             server._attach(transport)
@@ -529,6 +530,6 @@ class Stream(Flushable):
         self._stop_reading()
         self._stop_writing()
         self._poller.owners.pop(self._fd, None)
-        sock.close()
+        close_kept(sock)
         if server is not None:
             server._detach(transport)
