@@ -5,6 +5,8 @@ cdef int _EXPIRED
 cdef int _EXITED
 cdef bint _LOOKS_BEHIND
 cdef bint _TAKES_SUBCLASSES
+cdef object _running_loop
+cdef object _current_task
 
 
 cdef class Nothing:

@@ -29,6 +29,10 @@ _STAGES = ("created", "active", "expiring", "expired", "finished")
 _LOOKS_BEHIND = hasattr(asyncio.Timeout, "_insert_timeout_error")
 _TAKES_SUBCLASSES = sys.version_info >= (3, 13)
 
+# Bound here once: a look-up in another module costs as much as the call.
+_running_loop: Any = asyncio.get_running_loop
+_current_task: Any = asyncio.current_task
+
 
 class Nothing:
     """An awaitable that is over at once, with None."""
@@ -83,7 +87,7 @@ class Timeout:
             self._timer.cancel()
             self._timer = None
         if when is not None:
-            loop = asyncio.get_running_loop()
+            loop = _running_loop()
             if when <= loop.time():
                 self._timer = loop.call_soon(self._on_timeout)
             else:
@@ -103,7 +107,7 @@ class Timeout:
         """Start the clock for the current task."""
         if self._stage != _CREATED:
             raise RuntimeError("Timeout has already been entered")
-        task: Any = asyncio.current_task()
+        task = _current_task()
         if task is None:
             raise RuntimeError("Timeout should be used inside a task")
         self._stage = _ENTERED
@@ -177,7 +181,7 @@ def timeout(delay: float | None) -> Timeout:
     Where the block waits it gets a CancelledError, which turns into TimeoutError on leaving. Needs a running loop.
     Cost: one timer. As CPython's `asyncio.timeout`.
     """
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     return Timeout(None if delay is None else loop.time() + delay)
 
 

@@ -11,6 +11,7 @@ cdef bint _KEEPS_EDGES
 cdef object _add_awaited_by
 cdef object _discard_awaited_by
 cdef object _find_loop
+cdef object _running_loop
 
 
 @cython.freelist(64)

@@ -48,6 +48,8 @@ _add_awaited_by: Any = getattr(futures, "future_add_to_awaited_by", None)
 _discard_awaited_by: Any = getattr(futures, "future_discard_from_awaited_by", None)
 _KEEPS_EDGES = _add_awaited_by is not None
 
+# Bound here once: a look-up in another module costs as much as the call.
+_running_loop: Any = asyncio.get_running_loop
 # 3.11 has a variant that warns at the right depth when there is no running loop.
 _find_loop: Callable[[], Any] = getattr(events, "_get_event_loop", events.get_event_loop)
 
@@ -225,7 +227,7 @@ async def _sleep(delay: Any, result: Any) -> Any:
         return result
     if _REFUSES_NAN and math.isnan(delay):
         raise ValueError("Invalid delay: NaN (not a number)")
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     future = loop.create_future()
     timer = loop.call_later(delay, _end_sleep, future, result)
     try:
@@ -255,7 +257,7 @@ async def wait_for(fut: Awaitable[_T], timeout: float | None) -> _T:
         if timeout is None:
             return await fut
         return await _wait_by_task(fut, timeout)  # type: ignore[no-any-return]
-    limit = Timeout(None if timeout is None else asyncio.get_running_loop().time() + timeout)
+    limit = Timeout(None if timeout is None else _running_loop().time() + timeout)
     limit._enter()
     try:
         result = await fut
@@ -277,7 +279,7 @@ async def _wait_without_patience(awaitable: Any) -> Any:
 
 async def _wait_by_task(awaitable: Any, timeout: float) -> Any:
     """wait_for as Python 3.11 does it: a coroutine becomes a task, and this waits beside it."""
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     gate = Gate(loop.create_future())
     timer = loop.call_later(timeout, gate.open)
     future = _ensure(awaitable, loop)
@@ -325,7 +327,7 @@ class Gate:
 
 async def _cancel_and_wait(future: Any) -> None:
     """Cancel it and wait for its end. Not by awaiting it: then a cancellation of this could not be told from its."""
-    gate = Gate(asyncio.get_running_loop().create_future())
+    gate = Gate(_running_loop().create_future())
     future.add_done_callback(gate.open)
     task = _note_waits(future) if _KEEPS_EDGES else None
     try:
@@ -407,7 +409,7 @@ async def wait(
         if not isinstance(future, Future) and coroutines.iscoroutine(future):
             raise TypeError("Passing coroutines is forbidden, use tasks explicitly.")
     assert awaited, "Set of Futures is empty."
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     countdown = Countdown(loop.create_future(), len(awaited), return_when)
     if timeout is not None:
         countdown._timer = loop.call_later(timeout, countdown.time_is_over)
