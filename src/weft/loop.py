@@ -9,8 +9,7 @@ Rules for whoever edits this file:
 - Names with one underscore exist because code out there asks for them: asyncio's own classes and test helpers, and
   libraries that were written against `BaseEventLoop`.
 
-Methods are for the thread that runs the loop, but for `call_soon_threadsafe`. A loop can run again after it stopped,
-until it is closed.
+Methods are for the thread that runs the loop, but for `call_soon_threadsafe`. A stopped loop can run again.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from weft._core.loopcore import LoopCore
 from weft._host import fork, registry, report
 from weft._host.asyncgens import AsyncGenerators
 from weft._host.executor import DefaultExecutor
+from weft._host.mark import mark_coroutine_functions
 from weft._host.signals import Signals
 from weft._io import make_poller
 from weft._io.spi import READ, WRITE, Poller
@@ -42,8 +42,9 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 
+@mark_coroutine_functions
 class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
-    """An event loop of Weft: open when made, run by `run_forever` and `run_until_complete`, closed by `close`.
+    """An event loop of Weft: open when made, run by `run_forever` or `run_until_complete`, closed by `close`.
 
     `poller` names what asks the kernel (`"epoll"`, `"selector"`) or is one; by default the environment variable
     `WEFT_POLLER` names it, and without that it is the best one of the machine. Differs from asyncio's loop: it holds

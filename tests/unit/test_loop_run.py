@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import warnings
+from unittest import mock
 
 import pytest
 from worlds import turns
@@ -220,6 +221,15 @@ def test_it_is_an_event_loop_of_asyncio(world, loop):
     assert isinstance(loop, asyncio.AbstractEventLoop)
     asyncio.set_event_loop(loop)
     asyncio.set_event_loop(None)
+
+
+def test_coroutine_functions_are_known_as_such(world, loop):
+    """`mock.patch.object(loop, "create_connection")` has to make an AsyncMock."""
+    for name in ("create_connection", "getaddrinfo", "sock_recv", "shutdown_asyncgens", "start_tls"):
+        with mock.patch.object(loop, name) as mocked:
+            assert isinstance(mocked, mock.AsyncMock), name
+    with mock.patch.object(loop, "run_in_executor") as mocked:
+        assert not isinstance(mocked, mock.AsyncMock)
 
 
 @pytest.mark.weft_only
