@@ -18,7 +18,10 @@ import warnings
 import pytest
 from worlds import turns
 
-pytestmark = [pytest.mark.weft_only, pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")]
+pytestmark = [
+    pytest.mark.weft_only,
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 
 def in_child(body) -> str:

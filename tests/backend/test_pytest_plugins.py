@@ -27,7 +27,18 @@ def run_pytest(folder: Path, files: dict[str, str], *options: str) -> str:
         (folder / name).write_text(text)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), environment.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:timeout", *options, str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:timeout",
+        *options,
+        str(folder),
+    ]
     process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout

@@ -79,7 +79,11 @@ def test_weft_commands_exist() -> None:
     help_of = {}
     for verb in ("run", "doctor"):
         process = subprocess.run(
-            [sys.executable, "-m", "weft", verb, "--help"], capture_output=True, text=True, timeout=60, cwd=ROOT / "docs"
+            [sys.executable, "-m", "weft", verb, "--help"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=ROOT / "docs",
         )
         assert process.returncode == 0, process.stderr
         help_of[verb] = process.stdout

@@ -7,8 +7,9 @@ import inspect
 from typing import Any
 
 import pytest
-import weft
 from worlds import since
+
+import weft
 
 # Names that asyncio does not have.
 WEFTS_OWN = {"Loop", "EventLoopPolicy", "install", "__version__"}
@@ -37,7 +38,14 @@ DEVIATIONS = {
 GIVE_A_COROUTINE_ON = {
     *("connect_accepted_socket", "create_connection", "create_server", "create_unix_connection", "create_unix_server"),
     *("getaddrinfo", "getnameinfo", "sock_accept", "sock_connect", "sock_recv", "sock_recv_into", "sock_sendall"),
-    *("sock_recvfrom", "sock_recvfrom_into", "sock_sendto", "start_tls", "shutdown_asyncgens", "shutdown_default_executor"),
+    *(
+        "sock_recvfrom",
+        "sock_recvfrom_into",
+        "sock_sendto",
+        "start_tls",
+        "shutdown_asyncgens",
+        "shutdown_default_executor",
+    ),
 }
 
 OBJECTS = ("Future", "Task", "Handle", "TimerHandle", "Timeout")
@@ -100,7 +108,9 @@ def test_every_name_has_a_docstring(name: str) -> None:
 @pytest.mark.parametrize("name", [*OBJECTS, "Loop", "Runner"])
 def test_every_method_has_a_docstring(name: str) -> None:
     kind = getattr(weft, name)
-    without = [each for each in public(kind) if callable(getattr(kind, each)) and not inspect.getdoc(getattr(kind, each))]
+    without = [
+        each for each in public(kind) if callable(getattr(kind, each)) and not inspect.getdoc(getattr(kind, each))
+    ]
     # asyncio's AbstractEventLoop documents some of its methods in its manual only.
     inherited = [each for each in without if getattr(kind, each) is getattr(asyncio.AbstractEventLoop, each, None)]
     assert sorted(set(without) - set(inherited)) == []
@@ -124,7 +134,9 @@ def test_objects_take_what_asyncios_take(name: str) -> None:
         if their is not None and own is not None:
             their = their.replace(parameters=[p for p in their.parameters.values() if p.kind is not p.POSITIONAL_ONLY])
             own = own.replace(
-                parameters=[p for p in own.parameters.values() if p.name in their.parameters or p.default is not p.empty]
+                parameters=[
+                    p for p in own.parameters.values() if p.name in their.parameters or p.default is not p.empty
+                ]
             )
             assert refused(their, own) == [], f"{name}.{each}"
 

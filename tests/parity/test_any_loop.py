@@ -8,8 +8,9 @@ import contextvars
 import itertools
 
 import pytest
-import weft
 from worlds import since, turns
+
+import weft
 
 
 def uvloop_loop():
@@ -74,7 +75,9 @@ def needs_current_task(name):
         pytest.skip("asyncio.current_task does not see _PyTask from 3.14 on")
 
 
-mixed = pytest.mark.parametrize("mix", [param.values for param in MATRIX], ids=[param.id for param in MATRIX], indirect=True)
+mixed = pytest.mark.parametrize(
+    "mix", [param.values for param in MATRIX], ids=[param.id for param in MATRIX], indirect=True
+)
 
 
 @mixed

@@ -410,6 +410,7 @@ def test_wrong_yield(world, same, kind):
 @pytest.mark.parametrize("kind", WRONG_YIELD)
 def test_wrong_yield_can_be_caught_by_the_coroutine(world, same, kind):
     """The error is thrown in at the next step, where the coroutine may handle it and go on."""
+
     @types.coroutine
     def yields():
         try:

@@ -353,7 +353,11 @@ def test_wrong_thread_in_debug_mode(world, same):
         loop, words = asyncio.get_running_loop(), []
 
         def elsewhere():
-            for call in (lambda: loop.call_soon(print), lambda: loop.call_later(1, print), lambda: loop.call_at(1, print)):
+            for call in (
+                lambda: loop.call_soon(print),
+                lambda: loop.call_later(1, print),
+                lambda: loop.call_at(1, print),
+            ):
                 try:
                     call()
                 except RuntimeError as error:

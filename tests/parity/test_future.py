@@ -30,7 +30,9 @@ async def test_finds_the_running_loop(world, aio):
     assert aio.Future().get_loop() is asyncio.get_running_loop()
 
 
-@pytest.mark.skipif(not since(3, 14), reason="before 3.14 the policy makes a loop, with a warning that depends on the version")
+@pytest.mark.skipif(
+    not since(3, 14), reason="before 3.14 the policy makes a loop, with a warning that depends on the version"
+)
 def test_needs_a_loop(world, aio):
     with pytest.raises(RuntimeError):
         aio.Future()

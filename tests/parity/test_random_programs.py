@@ -55,11 +55,18 @@ class Program:
 
     def do_something(self, loop):
         deed = self.dice.choice(
-            ["task"] * 4 + ["future"] * 3 + ["end"] * 5 + ["cancel"] * 3 + ["callback"] * 2 + ["soon", "remove", "gather", "twice"]
+            ["task"] * 4
+            + ["future"] * 3
+            + ["end"] * 5
+            + ["cancel"] * 3
+            + ["callback"] * 2
+            + ["soon", "remove", "gather", "twice"]
         )
         if deed == "task":
             name = self.name("task")
-            body = self.dice.choice([self.waits, self.waits, self.yields, self.joins, self.stubborn, self.fails, self.times_out])
+            body = self.dice.choice(
+                [self.waits, self.waits, self.yields, self.joins, self.stubborn, self.fails, self.times_out]
+            )
             self.tasks.append((name, self.aio.create_task(body(name), name=name)))
         elif deed == "future":
             self.futures.append((self.name("future"), loop.create_future()))
@@ -190,6 +197,8 @@ def test_same_trace(world, seed):
     got = trace_of(world, seed)
     for number, (one, other) in enumerate(zip(expected, got, strict=False)):
         if one != other:
-            pytest.fail(f"event {number}: asyncio {expected[number - 3 : number + 2]}, here {got[number - 3 : number + 2]}")
+            pytest.fail(
+                f"event {number}: asyncio {expected[number - 3 : number + 2]}, here {got[number - 3 : number + 2]}"
+            )
     assert len(got) == len(expected)
     assert len(expected) > 50

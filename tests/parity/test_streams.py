@@ -470,7 +470,10 @@ async def test_getaddrinfo(world):
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
     assert found == socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
-    assert await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) == ("127.0.0.1", "80")
+    assert await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) == (
+        "127.0.0.1",
+        "80",
+    )
     with pytest.raises(socket.gaierror):
         await loop.getaddrinfo("no.such.host.invalid", 80)
 

@@ -149,7 +149,9 @@ async def test_write_eof_flushes_first(world):
         assert len(pair.server.data) == size
 
 
-@pytest.mark.parametrize("data", [b"bytes", bytearray(b"bytearray"), memoryview(b"memoryview"), memoryview(b"x1y2")[::2], b""])
+@pytest.mark.parametrize(
+    "data", [b"bytes", bytearray(b"bytearray"), memoryview(b"memoryview"), memoryview(b"x1y2")[::2], b""]
+)
 async def test_write_takes_bytes_like(world, data):
     if isinstance(data, memoryview) and not data.contiguous:
         pytest.skip("the kernel takes contiguous memory only, and asyncio says so late")

@@ -9,6 +9,7 @@ import pytest
 from tcp_pair import Pair, Recorder
 from worlds import turns
 
+
 async def test_extra_info(world):
     async with Pair() as pair:
         sock = pair.transport.get_extra_info("socket")

@@ -16,6 +16,7 @@ import sys
 
 import leaks
 import pytest
+
 import weft
 
 pytestmark = pytest.mark.slow_test(120)

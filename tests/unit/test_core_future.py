@@ -12,8 +12,9 @@ import random
 import weakref
 
 import pytest
-import weft
 from worlds import turns
+
+import weft
 
 pytestmark = pytest.mark.weft_only
 
