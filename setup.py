@@ -10,7 +10,6 @@ The compiled set is found, never listed: every `.py` of a compiled room that has
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -49,9 +48,11 @@ def compiled_sources() -> list[Path]:
 
 def extensions() -> list[Extension]:
     """The extension modules of the compiled edition, their C generated under build/."""
+    import Cython
     from Cython.Build import cythonize
 
-    generated = ROOT / "build" / f"cython-{sys.implementation.cache_tag}"
+    # The C is the same for every Python, so the builds of several Pythons share it.
+    generated = ROOT / "build" / f"cython-{Cython.__version__}"
     # Cython's own time stamps know the sources, not the directives and flags that stand in this file.
     oldest = min((path.stat().st_mtime for path in generated.rglob("*.c")), default=float("inf"))
     # From within src/, so that a traceback names the file as it lies below site-packages: weft/_core/task.py.
