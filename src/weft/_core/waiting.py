@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from weft._core.awaitable import wrap_awaitable
 from weft._core.future import Future, isfuture
 from weft._core.timeouts import Timeout
 
@@ -57,11 +58,6 @@ _find_loop: Callable[[], Any] = getattr(events, "_get_event_loop", events.get_ev
 # ----------------------------------------------------------------------------------------------------- ensure_future
 
 
-async def _wrap_awaitable(awaitable: Awaitable[_T]) -> _T:
-    """A coroutine for what is only awaitable."""
-    return await awaitable
-
-
 if TYPE_CHECKING:
 
     @overload
@@ -90,7 +86,7 @@ def _ensure(awaitable: Any, loop: Any) -> Any:
     if not coroutines.iscoroutine(awaitable):
         if not inspect.isawaitable(awaitable):
             raise TypeError("An asyncio.Future, a coroutine or an awaitable is required")
-        coro = _wrap_awaitable(awaitable)
+        coro = wrap_awaitable(awaitable)
     if loop is None:
         loop = _find_loop()
     try:
