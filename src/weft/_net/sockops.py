@@ -36,7 +36,10 @@ def set_reuseport(sock: socket.socket) -> None:
 
 def check_not_ssl(sock: socket.socket) -> None:
     """Refuse an `ssl.SSLSocket`: its reads and writes are not those of the descriptor. Does not import ssl."""
-    for cls in type(sock).__mro__:
+    kind = type(sock)
+    if kind is socket.socket:
+        return
+    for cls in kind.__mro__:
         if cls.__name__ == "SSLSocket" and cls.__module__ == "ssl":
             raise TypeError("Socket cannot be of type SSLSocket")
 
