@@ -25,8 +25,30 @@ cdef extern from *:
     """
     void errno_set(int value) nogil
 
+cdef extern from *:
+    """
+    #include <fcntl.h>
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0  /* Python ignores SIGPIPE; this only spares who does not */
+    #endif
+    /* accept4 where there is one; elsewhere a fork between the two calls may inherit the descriptor. */
+    static int weft_accept(int fd, struct sockaddr *address, socklen_t *size) {
+    #ifdef SOCK_NONBLOCK
+        return accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    #else
+        int conn = accept(fd, address, size);
+        if (conn >= 0) {
+            fcntl(conn, F_SETFD, FD_CLOEXEC);
+            fcntl(conn, F_SETFL, fcntl(conn, F_GETFL) | O_NONBLOCK);
+        }
+        return conn;
+    #endif
+    }
+    """
+
 cdef extern from "<sys/socket.h>" nogil:
-    int MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, AF_INET6, AF_UNIX, SOCK_NONBLOCK, SOCK_CLOEXEC
+    int MSG_DONTWAIT, MSG_NOSIGNAL, AF_INET, AF_INET6, AF_UNIX
     ctypedef unsigned int socklen_t
     ctypedef unsigned short sa_family_t
     cdef struct sockaddr:
@@ -44,7 +66,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_recv "recv"(int fd, void *buf, size_t size, int flags)
     ssize_t c_send "send"(int fd, const void *buf, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
-    int accept4(int fd, sockaddr *address, socklen_t *size, int flags)
+    int weft_accept(int fd, sockaddr *address, socklen_t *size)
 
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct in_addr:
@@ -204,7 +226,7 @@ cdef class Kernel:
     cpdef object accept(self, object sock, int fd):
         cdef sockaddr_storage address
         cdef socklen_t size = sizeof(sockaddr_storage)
-        cdef int conn = accept4(fd, <sockaddr *>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        cdef int conn = weft_accept(fd, <sockaddr *>&address, &size)
         if conn < 0:
             if errno == EAGAIN or errno == EINTR:
                 return None
