@@ -42,8 +42,9 @@ def compiled_sources() -> list[Path]:
     missing = [str(path.relative_to(ROOT)) for path in augmented if not path.exists() and path.stem != "__init__"]
     if missing:
         raise SystemExit(f"a .pxd without its .py: {', '.join(sorted(missing))}")
-    sources = [path for path in augmented if path.stem != "__init__"]
-    return sorted(sources + list((package / NATIVE_ROOM).glob("*.pyx")))
+    sources = [path for path in augmented if path.stem != "__init__"] + list((package / NATIVE_ROOM).glob("*.pyx"))
+    # epoll is Linux's: elsewhere its two modules stay plain, and are never asked for.
+    return sorted(path for path in sources if path.stem != "epoll" or sys.platform == "linux")
 
 
 def extensions() -> list[Extension]:
