@@ -10,6 +10,7 @@ The compiled set is found, never listed: every `.py` of a compiled room that has
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import chdir
 from pathlib import Path
 
