@@ -1,4 +1,5 @@
 cimport cython
+from weft._native.drive cimport Drive
 
 cdef bint _IS_STATE_OF_THREAD
 cdef object _swap

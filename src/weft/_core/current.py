@@ -10,6 +10,8 @@ import asyncio.tasks
 import sys
 from typing import Any
 
+from weft._native.drive import Drive
+
 _IS_STATE_OF_THREAD = sys.version_info >= (3, 14)
 
 _swap: Any = getattr(asyncio.tasks, "_swap_current_task", None)
@@ -25,7 +27,7 @@ class CurrentTask:
     def set(loop: Any, task: Any) -> None:
         """Let `task` be the current task of `loop`; None: there is none."""
         if _IS_STATE_OF_THREAD:
-            _swap(loop, task)
+            Drive.call_two(_swap, loop, task)
         elif task is None:
             _running.pop(loop, None)
         else:

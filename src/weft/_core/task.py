@@ -263,7 +263,18 @@ class Task(Future):
         """The task's turn on Weft's loop: its first step, or the one after what it waited for."""
         waiter = self._fut_waiter
         if waiter is None:
-            self._step(None, self._context)
+            if self._status == 0 and not self._must_cancel:
+                # The commonest step, without the questions of the others.
+                scheduler = self._scheduler
+                scheduler._enter(self)  # type: ignore[union-attr]
+                outcome = Drive.send(self._context, self._coro)
+                if outcome is None:
+                    scheduler._ready.append(self)  # type: ignore[union-attr]
+                else:
+                    self._take(outcome)
+                    outcome = None
+            else:
+                self._step(None, self._context)
         else:
             self._step(_seen_error_of(waiter), self._context)
         # The traceback of a failure reaches this frame by f_back, and with it the names here: a cycle otherwise.
@@ -324,7 +335,14 @@ class Task(Future):
                 scheduler._ready.append(self)
             else:
                 self._loop.call_soon(self._step_now, context=self._context)
-        elif type(outcome) is Returned:
+        else:
+            self._take(outcome)
+        outcome = None
+        self = None  # type: ignore[assignment]
+
+    def _take(self, outcome: Any) -> None:
+        """What a step came to, if it was not a bare yield."""
+        if type(outcome) is Returned:
             returned = outcome
             self._end()
             if self._must_cancel:

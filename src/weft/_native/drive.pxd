@@ -16,6 +16,8 @@ cdef class Drive:
     @staticmethod
     cdef object throw(object context, object coro, object exc)
     @staticmethod
+    cdef object call_two(object function, object first, object second)
+    @staticmethod
     cdef object copy_context()
     @staticmethod
     cdef void make_lazy(object target) noexcept

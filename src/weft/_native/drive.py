@@ -58,6 +58,11 @@ class Drive:
             exc = None  # type: ignore[assignment]  # its traceback holds this frame
 
     @staticmethod
+    def call_two(function: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
+        """`function(first, second)`, the quickest way: a builtin goes without the wrapper that packs arguments."""
+        return function(first, second)
+
+    @staticmethod
     def copy_context() -> Context:
         """A copy of the present context."""
         return copy_context()

@@ -50,6 +50,19 @@ cdef extern from *:
     #endif
     }
 
+    /* SAFETY: the flags say which C signature the function has; anything else goes the ordinary way. */
+    static CYTHON_INLINE PyObject *weft_call_two(PyObject *function, PyObject *first, PyObject *second) {
+        PyObject *args[2];
+        args[0] = first;
+        args[1] = second;
+        if (PyCFunction_CheckExact(function) && PyCFunction_GET_FLAGS(function) == (METH_FASTCALL | METH_KEYWORDS)) {
+            PyCFunctionFastWithKeywords direct =
+                (PyCFunctionFastWithKeywords)(void (*)(void))PyCFunction_GET_FUNCTION(function);
+            return direct(PyCFunction_GET_SELF(function), args, 2, NULL);
+        }
+        return PyObject_Vectorcall(function, args, 2, NULL);
+    }
+
     /* One step. *ended tells a return from a yield; NULL with an exception set is an error of either kind. */
     static CYTHON_INLINE PyObject *weft_send(PyObject *context, PyObject *coro, int *ended) {
         PyObject *result = NULL;
@@ -59,7 +72,7 @@ cdef extern from *:
         } else {
             if (PyContext_Enter(context) < 0) return NULL;
             status = PyIter_Send(coro, Py_None, &result);
-            if (weft_leave(context) < 0) { Py_CLEAR(result); return NULL; }
+            if ((result != NULL ? PyContext_Exit(context) : weft_leave(context)) < 0) { Py_CLEAR(result); return NULL; }
         }
         *ended = (status == PYGEN_RETURN);
         return result;
@@ -80,6 +93,7 @@ cdef extern from *:
     int weft_leave(object context) except -1
     PyObject *weft_send(object context, object coro, int *ended)
     object weft_take_error()
+    object weft_call_two(object function, object first, object second)
     void weft_make_lazy(object target) noexcept
 
 
@@ -129,6 +143,10 @@ cdef class Drive:
         finally:
             if context is not None:
                 weft_leave(context)
+
+    @staticmethod
+    cdef object call_two(object function, object first, object second):
+        return weft_call_two(function, first, second)
 
     @staticmethod
     cdef object copy_context():
