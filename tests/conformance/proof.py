@@ -3,13 +3,15 @@
     python -m tests.conformance.proof --python 'python3.11' --python 'some-wrapper python3.14' …
 
 Each `--python` is a command line that starts an interpreter in which Weft's compiled wheel is installed (the plain
-edition of the same wheel is run with WEFT_PURE=1). Exit status 1 if any pass has a problem; the page is written anyway.
+edition of the same wheel is run with WEFT_PURE=1). The wheel must be of this tree: every `.py` in it is compared, and
+another one ends the proof. Exit status 1 if any pass has a problem; the page is written anyway.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import shlex
 import subprocess
@@ -21,6 +23,14 @@ from typing import Any
 
 from . import page
 from .suite import ROOT, Verdict
+
+# Run by the other interpreter, whose files may lie where this one can't see them.
+_DIGESTS = """
+import hashlib, json, pathlib, weft
+tree = pathlib.Path(weft.__file__).parent
+files = tree.rglob("*.py")
+print(json.dumps({f.relative_to(tree).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}))
+"""
 
 PASSES = [("compiled", "epoll"), ("compiled", "selector"), ("plain", "epoll"), ("plain", "selector")]
 
@@ -35,12 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "conformance.md")
     options = parser.parse_args(argv)
 
-    commit = _said(["git", "rev-parse", "--short", "HEAD"])
+    commit = _said(["git", "log", "-1", "--format=%h", "--", "src", "tests/conformance"])
     if _said(["git", "status", "--porcelain", "--", "src", "tests/conformance"]):
         commit += " (with uncommitted changes)"
     runs: list[page.Run] = []
-    for command in options.python:
-        prefix = shlex.split(command)
+    prefixes = [shlex.split(command) for command in options.python]
+    for prefix in prefixes:
+        _check_installed(prefix)
+    for prefix in prefixes:
         version = _said([*prefix, "-c", "import sys; print(sys.version.split()[0])"])
         print(f"Python {version}", flush=True)
         for edition, poller in PASSES:
@@ -73,6 +85,16 @@ def _pass(prefix: list[str], version: str, loop: str, edition: str, poller: str,
     for problem in run.problems if loop == "weft" else ():
         print(f"    {problem}")
     return run
+
+
+def _check_installed(prefix: list[str]) -> None:
+    """Raise SystemExit unless the Weft that `prefix` imports has this tree's sources."""
+    installed = json.loads(_said([*prefix, "-P", "-c", _DIGESTS]))
+    tree = ROOT / "src" / "weft"
+    for source in sorted(tree.rglob("*.py")):
+        name = source.relative_to(tree).as_posix()
+        if installed.get(name) != hashlib.sha256(source.read_bytes()).hexdigest():
+            raise SystemExit(f"{shlex.join(prefix)}: its weft/{name} is not this tree's; install the wheel first")
 
 
 def _said(command: list[str]) -> str:
