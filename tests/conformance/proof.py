@@ -38,9 +38,8 @@ PASSES = [("compiled", "epoll"), ("compiled", "selector"), ("plain", "epoll"), (
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.proof", description=__doc__)
     parser.add_argument("--python", action="append", required=True, metavar="COMMAND")
-    parser.add_argument(
-        "--peer", action="append", default=[], choices=("asyncio", "uvloop"), help="measure these as well"
-    )
+    parser.add_argument("--peer", action="append", default=[], choices=("asyncio", "uvloop"), help="measure it as well")
+    parser.add_argument("--peer-version", default="3.14", help="the Python on which peers are measured")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "conformance.md")
     options = parser.parse_args(argv)
@@ -58,12 +57,16 @@ def main(argv: list[str] | None = None) -> int:
         for edition, poller in PASSES:
             arguments = ["--edition", edition, "--poller", poller, "--jobs", str(options.jobs)]
             runs.append(_pass(prefix, version, "weft", edition, poller, arguments))
-        for peer in options.peer:
+        for peer in options.peer if version.startswith(options.peer_version) else ():
             found = _said([*prefix, "-c", f"import importlib.util as u; print(u.find_spec({peer!r}) is not None)"])
             if found != "True":
                 print(f"  {peer}: not installed")
                 continue
-            runs.append(_pass(prefix, version, peer, "", "", ["--loop", peer, "--jobs", str(options.jobs)]))
+            runs.append(
+                _pass(
+                    prefix, version, peer, "", "", ["--loop", peer, "--test-timeout", "15", "--jobs", str(options.jobs)]
+                )
+            )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     options.page.write_text(page.written(runs, today, commit), encoding="utf-8")
     print(f"written: {options.page}")
