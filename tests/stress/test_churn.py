@@ -19,7 +19,7 @@ import pytest
 
 import weft
 
-pytestmark = pytest.mark.slow_test(120)
+pytestmark = pytest.mark.slow_test(300)
 
 TASKS = 10_000
 # The plain edition makes fewer rounds, to stay within the suite's minutes; the compiled one makes all.
@@ -33,7 +33,7 @@ RESIDENT_SLACK_KIB = 3_072
 
 
 KINDS = ("waits", "fails", "stubborn", "timed", "nested", "wait_for")
-WEIGHTS = (40, 25, 20, 5, 5, 5)
+WEIGHTS = (46, 24, 18, 4, 4, 4)
 
 
 class Expected(Exception):
@@ -112,10 +112,9 @@ async def one_round(aio, dice):
             await asyncio.sleep(0)
     pending.clear()
     del task, future, coro, each
-    own = asyncio.current_task()
-    while left := [task for task in asyncio.all_tasks() if task is not own]:
-        await asyncio.wait(left)
-        del left
+    # No timer is due and nobody waits for I/O: turns are all that the rest needs.
+    while len(loop._live) > 1:
+        await asyncio.sleep(0)
     assert sum(counts.values()) == TASKS, counts
     return counts
 
