@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import threading
+import weakref
 
 import pytest
 from worlds import turns
@@ -153,3 +155,20 @@ def test_a_task_factory_that_fails_is_told_to_the_waiter(world, aio):
 def test_needs_a_coroutine(world, aio, loop):
     with pytest.raises(TypeError, match="A coroutine object is required"):
         aio.run_coroutine_threadsafe(1, loop)
+
+
+def test_no_cycle_is_left_for_the_collector(world, aio, loop):
+    async def main():
+        source = concurrent.futures.Future()
+        wrapped = aio.wrap_future(source)
+        source.set_result(None)
+        await wrapped
+        # The wrapper's own callback, which looks whether it was cancelled, holds the source until it has run.
+        await turns(3)
+        return weakref.ref(source)
+
+    gc.disable()
+    try:
+        assert loop.run_until_complete(main())() is None
+    finally:
+        gc.enable()

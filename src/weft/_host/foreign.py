@@ -17,38 +17,54 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias, TypeVar, cast
 
-__all__ = ["chain", "post", "run_coroutine_threadsafe", "wrap_future"]
+# By name: both packages have a `__getattr__`, which keeps the interpreter from caching `module.name`.
+from concurrent.futures import CancelledError as ConcurrentCancelledError
+from concurrent.futures import Future as ConcurrentFuture
+from typing import Any, TypeVar, cast
+
+__all__ = ["post", "run_coroutine_threadsafe", "wrap_future"]
 
 _T = TypeVar("_T")
 
-_AnyFuture: TypeAlias = "asyncio.Future[Any] | concurrent.futures.Future[Any]"
-
 
 def wrap_future(
-    future: concurrent.futures.Future[_T] | asyncio.Future[_T], *, loop: asyncio.AbstractEventLoop | None = None
+    future: ConcurrentFuture[_T] | asyncio.Future[_T], *, loop: asyncio.AbstractEventLoop | None = None
 ) -> asyncio.Future[_T]:
     """An asyncio future that gets the outcome of a `concurrent.futures.Future`; an asyncio future is returned as it is.
 
     `loop` is the loop it belongs to, by default the running one. Call it in the thread of that loop. Cancelling the
     future that is returned cancels `future` (which succeeds while the work has not begun).
     """
-    if asyncio.isfuture(future):
-        return future
-    # asyncio raises AssertionError here, and its tests ask for it; `python -O` must not change what a wrong argument
-    # does.
-    if not isinstance(future, concurrent.futures.Future):
+    if not isinstance(future, ConcurrentFuture):
+        if asyncio.isfuture(future):
+            return future
+        # asyncio raises AssertionError, and its tests ask for it; `python -O` must not change what a wrong argument
+        # does.
         raise AssertionError(f"concurrent.futures.Future is expected, got {future!r}")
-    wrapper: asyncio.Future[_T] = (asyncio.get_event_loop() if loop is None else loop).create_future()
-    chain(future, wrapper)
+    owner = asyncio.get_event_loop() if loop is None else loop
+    wrapper: asyncio.Future[_T] = owner.create_future()
+
+    # Each takes its own future as the parameter: a concurrent future never lets go of its callbacks, so one that held
+    # the future would make a cycle.
+    def cancelled(wrapper: asyncio.Future[_T]) -> None:
+        if wrapper.cancelled():
+            future.cancel()
+
+    def finished(source: ConcurrentFuture[_T]) -> None:
+        if _get_running_loop() is owner:
+            _finish_wrapper(source, wrapper)
+        else:
+            post(owner, _finish_wrapper, source, wrapper)
+
+    wrapper.add_done_callback(cancelled)
+    future.add_done_callback(finished)
     return wrapper
 
 
-def run_coroutine_threadsafe(
-    coro: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop
-) -> concurrent.futures.Future[_T]:
+def run_coroutine_threadsafe(coro: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> ConcurrentFuture[_T]:
     """Run a coroutine as a task of `loop`, from another thread; returns the future that waits for it.
 
     Cancelling the future that is returned cancels the task. Waiting for it in the thread of `loop` is a deadlock. A
@@ -56,11 +72,11 @@ def run_coroutine_threadsafe(
     """
     if not asyncio.iscoroutine(coro):
         raise TypeError("A coroutine object is required")
-    future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+    future: ConcurrentFuture[_T] = ConcurrentFuture()
 
     def start() -> None:
         try:
-            chain(asyncio.ensure_future(coro, loop=loop), future)
+            _follow(asyncio.ensure_future(coro, loop=loop), future, loop)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -73,30 +89,44 @@ def run_coroutine_threadsafe(
     return future
 
 
-def chain(source: _AnyFuture, destination: _AnyFuture) -> None:
-    """Give `destination` the outcome of `source`, and `source` the cancellation of `destination`.
+def _follow(task: asyncio.Future[_T], future: ConcurrentFuture[_T], loop: asyncio.AbstractEventLoop) -> None:
+    """Give `future` the outcome of `task`, and `task` the cancellation of `future`. In the thread of `loop`."""
 
-    Each may be of either kind. An asyncio future must be passed in the thread of its loop.
-    """
-    source_loop = _loop_of(source, "source")
-    destination_loop = _loop_of(destination, "destination")
+    def cancelled(future: ConcurrentFuture[_T]) -> None:
+        if future.cancelled():
+            if _get_running_loop() is loop:
+                task.cancel()
+            else:
+                loop.call_soon_threadsafe(task.cancel)
 
     def finished(_: object) -> None:
-        if destination_loop is None or destination_loop is _running_loop():
-            _copy(source, destination)
-        else:
-            post(destination_loop, _copy, source, destination)
-
-    def cancelled(_: object) -> None:
-        if not destination.cancelled():
+        if task.cancelled():
+            future.cancel()
+        if not future.set_running_or_notify_cancel():
             return
-        if source_loop is None or source_loop is _running_loop():
-            source.cancel()
+        exception = task.exception()
+        if exception is None:
+            future.set_result(task.result())
         else:
-            source_loop.call_soon_threadsafe(source.cancel)
+            future.set_exception(_in_asyncio_terms(exception))
 
-    destination.add_done_callback(cancelled)
-    source.add_done_callback(finished)
+    future.add_done_callback(cancelled)
+    task.add_done_callback(finished)
+
+
+def _finish_wrapper(future: ConcurrentFuture[_T], wrapper: asyncio.Future[_T]) -> None:
+    """The outcome of a finished future into its wrapper, unless that was cancelled meanwhile. In the wrapper's thread."""
+    if wrapper.done():
+        return
+    try:
+        exception = future.exception()
+    except ConcurrentCancelledError:
+        wrapper.cancel()
+        return
+    if exception is None:
+        wrapper.set_result(future.result())
+    else:
+        wrapper.set_exception(_in_asyncio_terms(exception))
 
 
 def post(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
@@ -108,42 +138,10 @@ def post(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args
             raise
 
 
-def _loop_of(future: _AnyFuture, role: str) -> asyncio.AbstractEventLoop | None:
-    """The loop of an asyncio future, None for a concurrent one; refuses everything else."""
-    if asyncio.isfuture(future):
-        return future.get_loop()
-    if isinstance(future, concurrent.futures.Future):
-        return None
-    raise TypeError(f"A future is required for {role} argument")
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    return asyncio._get_running_loop()
-
-
-def _copy(source: _AnyFuture, destination: _AnyFuture) -> None:
-    """The outcome of a finished future into another, unless that one was cancelled meanwhile."""
-    if isinstance(destination, concurrent.futures.Future):
-        if source.cancelled():
-            destination.cancel()
-        if not destination.set_running_or_notify_cancel():
-            return
-    elif destination.done():
-        return
-    elif source.cancelled():
-        destination.cancel()
-        return
-    exception = source.exception()
-    if exception is None:
-        destination.set_result(source.result())
-    else:
-        destination.set_exception(_in_asyncio_terms(exception))
-
-
 def _in_asyncio_terms(exception: BaseException) -> BaseException:
     """An exception of `concurrent.futures` as the one of the same name that asyncio's callers catch."""
     kind = type(exception)
-    if kind is concurrent.futures.CancelledError:
+    if kind is ConcurrentCancelledError:
         return asyncio.CancelledError(*exception.args).with_traceback(exception.__traceback__)
     if kind is cast(type, concurrent.futures.InvalidStateError):
         return asyncio.InvalidStateError(*exception.args).with_traceback(exception.__traceback__)
