@@ -260,20 +260,6 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """Fill a buffer; gives the number of bytes."""
         return sockcalls.sock_recv_into(self, sock, buf)
 
-    def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> Coroutine[Any, Any, tuple[bytes, Any]]:
-        """A datagram of at most `bufsize` bytes, and its sender."""
-        return sockcalls.sock_recvfrom(self, sock, bufsize)
-
-    def sock_recvfrom_into(
-        self, sock: socket.socket, buf: Any, nbytes: int = 0
-    ) -> Coroutine[Any, Any, tuple[int, Any]]:
-        """A datagram into a buffer; gives the number of bytes, and the sender."""
-        return sockcalls.sock_recvfrom_into(self, sock, buf, nbytes)
-
-    def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> Coroutine[Any, Any, int]:
-        """Send a datagram; gives the number of bytes."""
-        return sockcalls.sock_sendto(self, sock, data, address)
-
     def sock_sendall(self, sock: socket.socket, data: Any) -> Coroutine[Any, Any, None]:
         """Send all of `data`; what was sent before an error is not known."""
         return sockcalls.sock_sendall(self, sock, data)
