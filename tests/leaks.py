@@ -25,9 +25,11 @@ def open_fds() -> dict[int, str]:
         return fds
     for name in os.listdir(FD_FOLDER):
         try:
-            fds[int(name)] = os.readlink(f"{FD_FOLDER}/{name}")
+            target = os.readlink(f"{FD_FOLDER}/{name}")
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
+        if ".so" not in os.path.basename(target):  # libffi keeps its own library open
+            fds[int(name)] = target
     return fds
 
 
