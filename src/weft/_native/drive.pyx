@@ -50,6 +50,10 @@ cdef extern from *:
     #endif
     }
 
+    #if PY_VERSION_HEX < 0x030D0000
+    typedef _PyCFunctionFastWithKeywords PyCFunctionFastWithKeywords;
+    #endif
+
     /* SAFETY: the flags say which C signature the function has; anything else goes the ordinary way. */
     static CYTHON_INLINE PyObject *weft_call_two(PyObject *function, PyObject *first, PyObject *second) {
         PyObject *args[2];
