@@ -13,7 +13,7 @@ from .suite import Verdict
 _HEAD = """\
 # Conformance: CPython's own asyncio tests on Weft
 
-Measured {today} at commit {commit}, by `make proof`. Don't edit: the page is written by `tests/conformance/page.py`.
+Measured {today}, sources of commit {commit}, by `make proof`. Don't edit: the page is written by `tests/conformance/page.py`.
 
 `test.test_asyncio` ships with each interpreter; `tests/conformance/` puts Weft's loop, Task and Future where its
 generic classes leave a hole, and changes no test. A test may run in several fillings: our Task with our Future, ours

@@ -16,8 +16,8 @@ import json
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--peer", action="append", default=[], choices=("asyncio", "uvloop"), help="measure it as well")
     parser.add_argument("--peer-version", default="3.14", help="the Python on which peers are measured")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--keep", type=Path, default=ROOT / "build" / "proof", help="where verdicts are kept, so that a proof can go on"
+    )
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "conformance.md")
     options = parser.parse_args(argv)
 
-    commit = _said(["git", "log", "-1", "--format=%h", "--", "src", "tests/conformance"])
-    if _said(["git", "status", "--porcelain", "--", "src", "tests/conformance"]):
-        commit += " (with uncommitted changes)"
+    commit = _said(["git", "log", "-1", "--format=%h", "--", "src"])
+    if _said(["git", "status", "--porcelain", "--", "src"]):
+        raise SystemExit("src/ has changes that are not committed: a proof is of a commit")
+    proof = Proof(commit, options.keep, options.jobs)
     runs: list[page.Run] = []
     prefixes = [shlex.split(command) for command in options.python]
     for prefix in prefixes:
@@ -54,40 +58,54 @@ def main(argv: list[str] | None = None) -> int:
     for prefix in prefixes:
         version = _said([*prefix, "-c", "import sys; print(sys.version.split()[0])"])
         print(f"Python {version}", flush=True)
-        for edition, poller in PASSES:
-            arguments = ["--edition", edition, "--poller", poller, "--jobs", str(options.jobs)]
-            runs.append(_pass(prefix, version, "weft", edition, poller, arguments))
+        runs += [proof.measure(prefix, version, "weft", edition, poller) for edition, poller in PASSES]
         for peer in options.peer if version.startswith(options.peer_version) else ():
             found = _said([*prefix, "-c", f"import importlib.util as u; print(u.find_spec({peer!r}) is not None)"])
-            if found != "True":
+            if found == "True":
+                runs.append(proof.measure(prefix, version, peer))
+            else:
                 print(f"  {peer}: not installed")
-                continue
-            runs.append(
-                _pass(
-                    prefix, version, peer, "", "", ["--loop", peer, "--test-timeout", "15", "--jobs", str(options.jobs)]
-                )
-            )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     options.page.write_text(page.written(runs, today, commit), encoding="utf-8")
     print(f"written: {options.page}")
     return 1 if any(run.problems for run in runs if run.loop == "weft") else 0
 
 
-def _pass(prefix: list[str], version: str, loop: str, edition: str, poller: str, arguments: list[str]) -> page.Run:
-    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
-        verdicts = Path(folder, "verdicts.json")
-        command = [*prefix, "-m", "tests.conformance", "--json", str(verdicts), *arguments]
+@dataclass
+class Proof:
+    """What is proved: passes over one state of the sources, each kept in a file so that a proof can be resumed."""
+
+    commit: str
+    kept: Path
+    jobs: int
+
+    def measure(self, prefix: list[str], version: str, loop: str, edition: str = "", poller: str = "") -> page.Run:
+        """One pass, or what an earlier proof of the same commit found."""
+        kept = self.kept / f"{self.commit}-{version}-{loop}-{edition}-{poller}.json"
+        if not kept.exists():
+            self._run(prefix, kept, loop, edition, poller)
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        tests = [Verdict(**test) for test in found["tests"]]
+        run = page.Run(version, loop, edition, poller, tests, found["problems"], found["excluded"], found["seconds"])
+        outcomes = Counter(test.outcome for test in tests)
+        print(f"  {loop} {edition} {poller}: {dict(outcomes)} in {run.seconds} s", flush=True)
+        for problem in run.problems if loop == "weft" else ():
+            print(f"    {problem}")
+        return run
+
+    def _run(self, prefix: list[str], kept: Path, loop: str, edition: str, poller: str) -> None:
+        arguments = ["--loop", loop, "--jobs", str(self.jobs)]
+        if edition:
+            arguments += ["--edition", edition, "--poller", poller]
+        else:
+            arguments += ["--test-timeout", "15"]  # peers may hang in tests that they never passed
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        command = [*prefix, "-m", "tests.conformance", "--json", str(partial), *arguments]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if not verdicts.exists():
+        if not partial.exists():
             raise SystemExit(f"{shlex.join(command)}: status {ended.returncode}, no verdicts\n{ended.stderr[-3000:]}")
-        found: dict[str, Any] = json.loads(verdicts.read_text(encoding="utf-8"))
-    tests = [Verdict(**test) for test in found["tests"]]
-    run = page.Run(version, loop, edition, poller, tests, found["problems"], found["excluded"], found["seconds"])
-    outcomes = Counter(test.outcome for test in tests)
-    print(f"  {loop} {edition} {poller}: {dict(outcomes)} in {run.seconds} s", flush=True)
-    for problem in run.problems if loop == "weft" else ():
-        print(f"    {problem}")
-    return run
+        partial.rename(kept)
 
 
 def _check_installed(prefix: list[str]) -> None:
