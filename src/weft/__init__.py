@@ -12,23 +12,17 @@ from asyncio import CancelledError, InvalidStateError, all_tasks, create_task, c
 # Before the rest: it decides which edition of everything below gets imported.
 from weft import _edition as _edition  # isort: skip
 
+from weft._core.completion import as_completed
+from weft._core.ensure import ensure_future
 from weft._core.future import Future, isfuture
 from weft._core.gather import gather
 from weft._core.handle import Handle
+from weft._core.shielding import shield
+from weft._core.sleeping import sleep
 from weft._core.task import Task, create_eager_task_factory, eager_task_factory
 from weft._core.timeouts import Timeout, timeout, timeout_at
 from weft._core.timers import TimerHandle
-from weft._core.waiting import (
-    ALL_COMPLETED,
-    FIRST_COMPLETED,
-    FIRST_EXCEPTION,
-    as_completed,
-    ensure_future,
-    shield,
-    sleep,
-    wait,
-    wait_for,
-)
+from weft._core.waiting import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, wait, wait_for
 from weft._host.foreign import run_coroutine_threadsafe, wrap_future
 from weft.loop import Loop
 from weft.runner import Runner, install, new_event_loop, run

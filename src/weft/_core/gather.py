@@ -21,12 +21,12 @@ from collections.abc import Awaitable
 from types import CoroutineType
 from typing import Any
 
+from weft._core.ensure import ensure_future
 from weft._core.future import Future
 from weft._core.handle import Listener
 from weft._core.loopcore import LoopCore
 from weft._core.scheduler import Scheduler
 from weft._core.task import Task  # noqa: F401  (its fields are typed in the .pxd)
-from weft._core.waiting import ensure_future
 
 # Children that are done already count at once from 3.12 on, which eager tasks brought; before, in the next turn.
 _COUNTS_DONE_AT_ONCE = sys.version_info >= (3, 12)
