@@ -91,22 +91,29 @@ def _plan(options: argparse.Namespace, found: dict[str, dict[str, Any]], load: l
     )
 
 
-def _draw(plan: Plan, console: Console) -> list[Sample]:
+def _draw(plan: Plan, console: Console) -> tuple[list[Sample], bool]:
+    """The samples, and whether Ctrl-C ended the run before all were drawn."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     total = sum(1 for _ in plan.steps())
+    samples: list[Sample] = []
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("first sample", total=total)
 
         def report(sample: Sample) -> None:
+            samples.append(sample)
             progress.update(bar, advance=1, description=f"round {sample.round + 1}: {sample.row}, {sample.subject}")
             if sample.error:
                 progress.print(f"failed: {sample.row} on {sample.subject}: {sample.error}", markup=False)
 
-        return draw(plan, report)
+        try:
+            draw(plan, report)
+        except KeyboardInterrupt:
+            return samples, True
+    return samples, False
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the suite. 0: every sample was drawn; 1: one failed, or nothing could be measured."""
+    """Run the suite. 0: every sample was drawn; 1: one failed, or nothing could be measured; 130: interrupted."""
     options = _parser().parse_args(arguments)
     terminal = Console(stderr=True)
     if options.list:
@@ -122,7 +129,11 @@ def main(arguments: list[str] | None = None) -> int:
         load, load_kind = make_load(Path(folder))
         facts = describe(found, load_kind)
         plan = _plan(options, found, load)
-        samples = _draw(plan, terminal)
+        samples, interrupted = _draw(plan, terminal)
+    if interrupted:
+        facts["interrupted"] = f"after {len(samples)} of {sum(1 for _ in plan.steps())} samples, by Ctrl-C"
+        if not samples:
+            return 130
     lines = summarise(plan, samples)
     report = Report(plan, samples, lines, facts, missing)
     console = Console()
@@ -133,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if options.markdown:
         options.markdown.write_text(markdown(report), encoding="utf-8")
-    return 1 if report.failed else 0
+    return 130 if interrupted else 1 if report.failed else 0
 
 
 if __name__ == "__main__":

@@ -195,9 +195,8 @@ def _io_sample(plan: Plan, row: Server, subject: Subject, names: str) -> dict[st
 # ------------------------------------------------------------------------------------------------------- the draw
 
 
-def draw(plan: Plan, report: Callable[[Sample], None]) -> list[Sample]:
-    """Draw every sample of the plan, one at a time; `report` is called after each."""
-    samples: list[Sample] = []
+def draw(plan: Plan, report: Callable[[Sample], None]) -> None:
+    """Draw every sample of the plan, one at a time, and give each to `report`."""
     for number, row, subject, names in plan.steps():
         try:
             if isinstance(row, Server):
@@ -207,9 +206,7 @@ def draw(plan: Plan, report: Callable[[Sample], None]) -> list[Sample]:
             sample = Sample(row.name, subject.name, names, number, facts)
         except (RuntimeError, OSError, ValueError, subprocess.TimeoutExpired) as error:
             sample = Sample(row.name, subject.name, names, number, error=f"{type(error).__name__}: {error}")
-        samples.append(sample)
         report(sample)
-    return samples
 
 
 def all_rows() -> tuple[Row | Server, ...]:
