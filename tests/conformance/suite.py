@@ -175,7 +175,7 @@ def _excuse(verdicts: Verdicts, edition: str) -> None:
             if not exclusion.covers(test.id):
                 continue
             if test.outcome in BAD:
-                test.outcome, test.detail = "excluded", f"{exclusion.pokes}: {exclusion.reason}"
+                test.outcome, test.detail = "excluded", f"`{exclusion.pokes}`: {' '.join(exclusion.reason.split())}"
             elif test.outcome == "passed":
                 test.outcome = "stale"
                 verdicts.problems.append(f"stale exclusion: {test.id} passes")
