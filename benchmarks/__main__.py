@@ -101,6 +101,9 @@ def _draw(plan: Plan, console: Console) -> tuple[list[Sample], bool]:
 
         def report(sample: Sample) -> None:
             samples.append(sample)
+            if not console.is_terminal and len(samples) * plan.rounds % total < plan.rounds:
+                # A log has no bar: one line a round.
+                console.print(f"{len(samples)} of {total} samples", highlight=False)
             progress.update(bar, advance=1, description=f"round {sample.round + 1}: {sample.row}, {sample.subject}")
             if sample.error:
                 progress.print(f"failed: {sample.row} on {sample.subject}: {sample.error}", markup=False)
