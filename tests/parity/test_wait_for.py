@@ -132,9 +132,13 @@ async def test_leaves_the_cancel_count_alone(world, aio):
 @pytest.mark.parametrize("thing", [1, None])
 def test_wait_for_refuses(world, same, thing):
     async def body(world):
-        return await world.aio.wait_for(thing, 1)
+        try:
+            return await world.aio.wait_for(thing, 1)
+        except TypeError as error:
+            # Compiled, the `await` inside Weft's wait_for has Cython's words, which are CPython's up to 3.13.
+            return type(error), None if since(3, 14) else str(error)
 
-    assert same(body)["raised"][0] == "TypeError"
+    assert same(body)["returned"][0] == "TypeError"
 
 
 # ----------------------------------------------------------------------------------------------------------- timeout
