@@ -135,8 +135,7 @@ def test_wait_for_refuses(world, same, thing):
         try:
             return await world.aio.wait_for(thing, 1)
         except TypeError as error:
-            # Compiled, the `await` inside Weft's wait_for has Cython's words, which are CPython's up to 3.13.
-            return type(error), None if since(3, 14) else str(error)
+            return type(error), str(error)
 
     assert same(body)["returned"][0] == "TypeError"
 

@@ -21,6 +21,7 @@ from asyncio.exceptions import CancelledError
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
+from weft._core.awaitable import wrap_awaitable
 from weft._core.ensure import AnyFuture
 from weft._core.future import Future, isfuture
 from weft._core.timeouts import Timeout
@@ -57,6 +58,9 @@ async def wait_for(fut: Awaitable[_T], timeout: float | None) -> _T:
         if timeout is None:
             return await fut
         return await _wait_by_task(fut, timeout)  # type: ignore[no-any-return]
+    if not isfuture(fut) and not coroutines.iscoroutine(fut):
+        # What is only awaitable is awaited by Python's own code, so that a wrong `__await__` gets Python's own words.
+        fut = wrap_awaitable(fut)
     limit = Timeout(None if timeout is None else _running_loop().time() + timeout)
     limit._enter()
     try:
