@@ -159,7 +159,7 @@ def test_nothing_grows(names):
                 sizes.append(Size.now())
         assert len(loop._timers) == 0
         assert loop._tasks() == []
-        assert len(loop._ready) == 0
+        assert loop._ready_count() == 0
     finally:
         loop.close()
     before, after = sizes

@@ -22,12 +22,12 @@ cdef class Scheduler:
     cdef public bint _debug
     cdef public list _dirty
     cdef public bint _has_own_clock
-    cdef public object _inbox
+    cdef object _inbox
     cdef bint _is_blocked
     cdef public bint _is_timed
     cdef public set _live
     cdef public object _poller
-    cdef public list _ready
+    cdef list _ready
     cdef public bint _registers_tasks
     cdef list _spare
     cdef public bint _stopping
@@ -56,6 +56,7 @@ cdef class Scheduler:
     cpdef _run_until_stopped(self)
     @cython.locals(counters=Counters, now_ns=cython.longlong, batch=list)
     cdef _turn(self)
+    @cython.locals(count=Py_ssize_t)
     cdef _poll(self, long long timeout_ns, long long now_ns)
     @cython.locals(timeout_ns=cython.longlong)
     cdef long long _wait(self, long long now_ns) except? -1

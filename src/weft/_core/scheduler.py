@@ -5,7 +5,8 @@ queue; run everything that is in it now. What a callback queues runs in the next
 
 Rules for whoever edits this file:
 
-- The ready queue is two lists that change places each turn. Anything may append to `_ready`; only `_run_batch` takes from
+- The ready queue is two lists that change places each turn. Only this ring appends to `_ready`, and only runnables: the
+  compiled `_run_rest` does not look again (others use `_queue`, and what a poller appends is checked). Only it takes from
   the other, and puts back what it could not run if SystemExit or KeyboardInterrupt ends the turn early.
 - The current task is left lazily. After a step `_current` still names its task; it is cleared before whoever could see
   it: a runnable that is not a step, the poller when it blocks (signal handlers), and every way out of the loop.
@@ -35,6 +36,11 @@ from weft._core.handle import Flushable, Handle, Runnable, ThreadSafeHandle
 from weft._core.hooks import Counters
 from weft._core.timers import TimerHandle, Timers
 from weft._native.drive import Drive
+
+try:
+    import cython
+except ImportError:
+    from weft import _cython as cython
 
 #: A busy loop asks the kernel after so many turns, or after so much time.
 _POLL_TURNS = 61
@@ -137,6 +143,14 @@ class Scheduler:
         if self._closed or self._debug:
             self._check_put()
         self._ready.append(runnable)
+
+    def _queue(self, runnable: Runnable) -> None:
+        """`_put`, for modules that are not compiled."""
+        self._put(runnable)
+
+    def _ready_count(self) -> int:
+        """How many runnables wait for the next turn."""
+        return len(self._ready)
 
     def _put_call(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
         """Queue a callback for the next turn, in `context` or, for None, a copy of the present one."""
@@ -272,7 +286,16 @@ class Scheduler:
         self._counters.polls += 1
         self._turns_unpolled = 0
         self._polled_ns = now_ns
-        self._poller.poll(timeout_ns, self._ready)
+        count = len(self._ready)
+        try:
+            self._poller.poll(timeout_ns, self._ready)
+        finally:
+            while count < len(self._ready):
+                if not isinstance(self._ready[count], Runnable):
+                    wrong = self._ready[count]
+                    del self._ready[count:]
+                    raise TypeError(f"{self._poller!r} gave what can't be run: {wrong!r}")
+                count += 1
 
     def _wait(self, now_ns: int) -> int:
         """Nothing is ready: block until a descriptor, a timer, another thread or a signal; the time afterwards."""
@@ -330,7 +353,8 @@ class Scheduler:
         count = len(batch)
         while self._taken < count:
             place = self._taken
-            runnable = batch[place]
+            # SAFETY: unchecked in C, because nothing but a Runnable ever gets into the ready queue: see the rules.
+            runnable = cython.cast(Runnable, batch[place])
             self._taken = place + 1
             if self._current is not None and not runnable._is_step:
                 self._leave()

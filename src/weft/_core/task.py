@@ -266,7 +266,8 @@ class Task(Future):
             if self._status == 0 and not self._must_cancel:
                 # The commonest step, without the questions of the others.
                 scheduler = self._scheduler
-                scheduler._enter(self)  # type: ignore[union-attr]
+                if scheduler._current is not self:  # type: ignore[union-attr]
+                    scheduler._enter(self)  # type: ignore[union-attr]
                 outcome = Drive.send(self._context, self._coro)
                 if outcome is None:
                     scheduler._ready.append(self)  # type: ignore[union-attr]

@@ -139,7 +139,7 @@ class Signals:
             if handle.cancelled():
                 self.remove(number)
             else:
-                loop._ready.append(handle)
+                loop._queue(handle)
 
     # -- handlers --
 
