@@ -94,11 +94,12 @@ def _peers(runs: list[Run]) -> str:
                 continue
             name = excuses.single_test(test.id)
             good[name] = good.get(name, True) and test.outcome == "passed"
-        rows.append((run.version, run.loop, len(good), sum(good.values())))
+        waiting = {excuses.single_test(test.id) for test in run.tests if test.outcome == "not yet"} - set(good)
+        rows.append((run.version, run.loop, len(good), sum(good.values()), len(waiting)))
     if not any(run.loop != "weft" for run in runs):
         return ""
     text = "## Compared, by single tests (passed: in every filling)\n\n"
-    return text + _rows(("Python", "loop", "single tests run", "passed"), rows)
+    return text + _rows(("Python", "loop", "single tests run", "passed", "not yet: not run"), rows)
 
 
 def _exclusions(ours: list[Run]) -> str:
