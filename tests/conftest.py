@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.addinivalue_line("filterwarnings", "error")
+    # A shell starts what runs in the background with Ctrl-C ignored, and every child inherits that: the tests press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[STDERR] = os.dup(2)
 
 

@@ -12,6 +12,7 @@ import fnmatch
 import gc
 import importlib
 import json
+import signal
 import sys
 import time
 import traceback
@@ -100,6 +101,8 @@ def flat(suite: Any) -> Iterator[unittest.TestCase]:
 
 def main(options: dict[str, Any]) -> int:
     """Run `options["module"]`; events go to the file `options["events"]`. Always 0 if it came to the end."""
+    # Started in the background, a process has Ctrl-C ignored: tests of runners press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     module = options["module"]
     subject = subjects.load(options["loop"], options["poller"])
     utils = importlib.import_module("test.test_asyncio.utils")
