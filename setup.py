@@ -26,8 +26,12 @@ COMPILE_ARGS = ["-O2", "-g0", "-fno-strict-overflow", "-Wno-unused-function", "-
 DIRECTIVES = {
     "language_level": 3,
     "annotation_typing": False,
-    "boundscheck": False,
+    # A few checks that the processor predicts, against a crash of somebody's service: None where a field of a C type is
+    # looked up (an object whose __init__ never ran), and indexes of lists.
+    "nonecheck": True,
+    "boundscheck": True,
     "wraparound": False,
+    "auto_pickle": False,
     "freethreading_compatible": True,
 }
 

@@ -171,28 +171,31 @@ class Future(Listener):
     @property
     def _callbacks(self) -> list[tuple[Any, Any]]:
         """Who is told, as asyncio shows it: (callback, context), in order."""
+        return [one if type(one) is tuple else (one._wakeup, one._context) for one in self._told()]
+
+    def _told(self) -> list[Any]:
+        """Who is told, in order: listeners, and (callback, context) pairs."""
         told: list[Any] = [] if self._waiter is None else [self._waiter]
-        if self._listeners is not None:
-            told += self._listeners
-        return [one if type(one) is tuple else (one._wakeup, one._context) for one in told]
+        return told if self._listeners is None else told + self._listeners
 
     @property
     def _asyncio_awaited_by(self) -> frozenset[Any] | None:
-        """The tasks and futures that wait for this one, for asyncio's call graph; None when there is none."""
-        told: list[Any] = [] if self._waiter is None else [self._waiter]
-        if self._listeners is not None:
-            told += self._listeners
+        """The tasks that wait for this one, for asyncio's call graph; None when there is none."""
         found: list[Any] = []
-        for one in told:
-            if type(one) is tuple:
-                continue
-            waiting = one._awaiter()
-            if isinstance(waiting, asyncio.Task):
-                found.append(waiting)
-            elif not waiting.done():
-                # A gather: whoever awaits it. One that was decided early still listens, but nobody waits for it.
-                found.extend(waiting._asyncio_awaited_by or ())
-        found.extend(awaiters([one for one in told if type(one) is tuple]))
+        pending: list[Any] = [self]
+        # Not by recursion: gathers may be nested without end.
+        while pending:
+            told = pending.pop()._told()
+            for one in told:
+                if type(one) is tuple:
+                    continue
+                waiting = one._awaiter()
+                if isinstance(waiting, asyncio.Task):
+                    found.append(waiting)
+                elif not waiting.done():
+                    # A gather: whoever awaits it. One that was decided early still listens, but nobody waits for it.
+                    pending.append(waiting)
+            found.extend(awaiters([one for one in told if type(one) is tuple]))
         return frozenset(found) or None
 
     # -- asking --
@@ -390,6 +393,8 @@ class Future(Listener):
     # -- waiting --
 
     def __await__(self) -> Generator[Any, None, Any]:
+        if self._loop is None:
+            raise RuntimeError("Future object is not initialized.")
         try:
             if self._status == 0:
                 self._asyncio_future_blocking = True

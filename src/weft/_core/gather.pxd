@@ -6,6 +6,8 @@ from weft._core.scheduler cimport Scheduler
 from weft._core.task cimport Task
 
 cdef bint _COUNTS_DONE_AT_ONCE
+cdef Py_ssize_t _DEEPEST
+cdef Py_ssize_t _depth
 
 
 cdef class GatheringFuture(Future):
@@ -25,7 +27,7 @@ cdef class Latch(Listener):
 
     cdef _listen(self, Future child)
     cdef _note(self, Future child)
-    @cython.locals(outer=GatheringFuture)
+    @cython.locals(outer=GatheringFuture, results=list)
     cdef _judge(self, object child)
 
 

@@ -26,10 +26,15 @@ from weft._core.future import Future
 from weft._core.handle import Listener
 from weft._core.loopcore import LoopCore
 from weft._core.scheduler import Scheduler
-from weft._core.task import Task  # noqa: F401  (its fields are typed in the .pxd)
+from weft._core.task import Task  # noqa: F401  (Task: its fields are typed in the .pxd)
 
 # Children that are done already count at once from 3.12 on, which eager tasks brought; before, in the next turn.
 _COUNTS_DONE_AT_ONCE = sys.version_info >= (3, 12)
+
+
+# Cancelling a gather within a gather within ... is recursion, which C does not limit. As deep as Python's own default.
+_DEEPEST = 1000
+_depth = 0
 
 
 class GatheringFuture(Future):
@@ -48,9 +53,16 @@ class GatheringFuture(Future):
         if self._status != 0:
             return False
         was_any = False
-        for child in self._children:
-            if child.cancel(msg=msg):
-                was_any = True
+        global _depth
+        if _depth >= _DEEPEST:
+            raise RecursionError("maximum depth of nested gathers exceeded while cancelling them")
+        _depth += 1
+        try:
+            for child in self._children:
+                if child.cancel(msg=msg):
+                    was_any = True
+        finally:
+            _depth -= 1
         if was_any:
             # The children's ends will end this future: they may still turn their cancellation down.
             self._cancel_requested = True
@@ -116,11 +128,14 @@ class Latch(Listener):
                 outer.set_exception(error)
                 return
         if self._finished == self._total:
-            results = [_outcome(one) for one in outer._children]
+            last = child
+            results = []
+            for last in outer._children:
+                results.append(_outcome(last))
             if outer._cancel_requested:
                 # Every child turned its cancellation into a result or an exception, but it was asked for.
                 # As in asyncio, with the message of the last argument's own end, whichever child was the last to finish.
-                outer.set_exception(outer._children[len(outer._children) - 1]._make_cancelled_error())
+                outer.set_exception(last._make_cancelled_error())
             else:
                 outer.set_result(results)
 

@@ -32,6 +32,9 @@ class Runnable:
 
     __slots__ = ("__weakref__", "_is_step")
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object: it belongs to its loop, and can't be copied")
+
     def _run(self) -> None:
         """Called by the scheduler, once for each time it was queued."""
         raise NotImplementedError(f"{type(self).__name__} has no _run")

@@ -7,6 +7,7 @@ from weft._native.drive cimport Drive, Raised, Returned
 cdef bint _UNCANCEL_FORGETS
 cdef bint _CHECKS_CONTEXT
 cdef long long _made
+cdef Py_ssize_t _LONGEST_CHAIN
 
 
 cdef class Numbers:
@@ -28,6 +29,8 @@ cdef class Task(Future):
     cdef _start(self, object coro, object name, object context, bint eager_start)
     @cython.locals(scheduler=Scheduler)
     cdef _start_eagerly(self)
+    @cython.locals(task=Task, awaited=Task, hops=Py_ssize_t)
+    cdef _request_cancel(self, object msg)
     @cython.locals(scheduler=Scheduler)
     cdef _run(self)
     @cython.locals(returned=Returned, raised=Raised)

@@ -47,6 +47,9 @@ _register_task: Callable[[Any], None] = asyncio._register_task
 _unregister_task: Callable[[Any], None] = asyncio._unregister_task
 
 
+#: Longer than any chain of tasks that await each other, unless it is a circle.
+_LONGEST_CHAIN = 1_000_000
+
 _made = 0
 
 
@@ -236,14 +239,33 @@ class Task(Future):
         self._is_unseen = False
         if self._status != 0:
             return False
-        self._num_cancels_requested += 1
-        # The waiter stays: it may be a task that survives its cancellation, and then has to be cancelled again.
-        if self._fut_waiter is not None and self._fut_waiter.cancel(msg=msg):
-            return True
-        # A step is queued, or runs right now.
-        self._must_cancel = True
-        self._message = msg
+        self._request_cancel(msg)
         return True
+
+    def _request_cancel(self, msg: Any) -> None:
+        """Count the request, and pass it on to what the task waits for, down a chain of tasks of any length."""
+        task = self
+        hops = 0
+        while True:
+            task._num_cancels_requested += 1
+            waiter = task._fut_waiter
+            if type(waiter) is not Task:
+                break
+            awaited = waiter
+            if awaited._status != 0:
+                break
+            # What `waiter.cancel()` would do. Not by recursion: C has no limit to stop at but the end of its stack.
+            awaited._is_unseen = False
+            task = awaited
+            hops += 1
+            if hops > _LONGEST_CHAIN:
+                raise RecursionError(f"{self!r} waits for itself, through other tasks")
+        # The waiter stays: it may be a task that survives its cancellation, and then has to be cancelled again.
+        if waiter is not None and waiter.cancel(msg=msg):
+            return
+        # A step is queued, or runs right now.
+        task._must_cancel = True
+        task._message = msg
 
     def cancelling(self) -> int:
         """How many requests to cancel it are open."""

@@ -136,6 +136,8 @@ class Timers:
     def remove(self, handle: TimerHandle) -> None:
         """Take out a handle that is in. O(log n)."""
         place = handle._index
+        if place >= len(self._heap) or self._heap[place] is not handle:
+            raise RuntimeError(f"{handle!r} is not where it says among the timers: was it copied?")
         handle._index = -1
         last = self._heap.pop()
         if last is not handle:
