@@ -27,7 +27,7 @@ cdef class Scheduler:
     cdef public bint _is_timed
     cdef public set _live
     cdef public object _poller
-    cdef list _ready
+    cdef list _ready_queue
     cdef public bint _registers_tasks
     cdef list _spare
     cdef public bint _stopping

@@ -5,7 +5,7 @@ queue; run everything that is in it now. What a callback queues runs in the next
 
 Rules for whoever edits this file:
 
-- The ready queue is two lists that change places each turn. Only this ring appends to `_ready`, and only runnables: the
+- The ready queue is two lists that change places each turn. Only this ring appends to `_ready_queue`, and only runnables: the
   compiled `_run_rest` does not look again (others use `_queue`, and what a poller appends is checked). Only it takes from
   the other, and puts back what it could not run if SystemExit or KeyboardInterrupt ends the turn early.
 - The current task is left lazily. After a step `_current` still names its task; it is cleared before whoever could see
@@ -72,7 +72,7 @@ class Scheduler:
         "_is_timed",
         "_live",
         "_poller",
-        "_ready",
+        "_ready_queue",
         "_registers_tasks",
         "_spare",
         "_stopping",
@@ -89,7 +89,7 @@ class Scheduler:
         self._counters: Counters = poller.ops.counters
         self._timers = Timers()
         # The ready queue, and the list that takes its place while it runs.
-        self._ready: list[Runnable] = []
+        self._ready_queue: list[Runnable] = []
         self._spare: list[Runnable] = []
         # How many of the batch that runs were taken.
         self._taken = 0
@@ -142,15 +142,20 @@ class Scheduler:
         """Queue a runnable for the next turn."""
         if self._closed or self._debug:
             self._check_put()
-        self._ready.append(runnable)
+        self._ready_queue.append(runnable)
 
     def _queue(self, runnable: Runnable) -> None:
         """`_put`, for modules that are not compiled."""
         self._put(runnable)
 
+    @property
+    def _ready(self) -> list[Runnable]:
+        """What waits for the next turn: a copy, for those who look at asyncio's private name."""
+        return list(self._ready_queue)
+
     def _ready_count(self) -> int:
         """How many runnables wait for the next turn."""
-        return len(self._ready)
+        return len(self._ready_queue)
 
     def _put_call(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
         """Queue a callback for the next turn, in `context` or, for None, a copy of the present one."""
@@ -158,7 +163,7 @@ class Scheduler:
         if self._thread_id == 0 and self._inbox:
             # The loop does not run, so nobody has taken what other threads left before this.
             self._take_inbox()
-        self._ready.append(handle)
+        self._ready_queue.append(handle)
         return handle
 
     def _put_from_thread(self, callback: Callable[..., object], args: tuple[Any, ...], context: Any) -> Handle:
@@ -169,7 +174,7 @@ class Scheduler:
             handle = self._handle(callback, args, context)
         if not self._is_blocked and self._thread_id == get_ident():
             # The loop's own thread: nothing to wake, and the order of calls is kept.
-            self._ready.append(handle)
+            self._ready_queue.append(handle)
             return handle
         self._inbox.append(handle)
         if self._is_blocked or not _IS_GIL_ON:
@@ -268,17 +273,17 @@ class Scheduler:
         if self._inbox:
             self._take_inbox()
         now_ns = self._now_ns()
-        if self._ready or self._stopping:
+        if self._ready_queue or self._stopping:
             self._turns_unpolled += 1
             if self._turns_unpolled >= _POLL_TURNS or now_ns - self._polled_ns >= _POLL_NS:
                 self._poll(0, now_ns)
         else:
             now_ns = self._wait(now_ns)
         if self._timers._heap:
-            self._timers.pop_due(now_ns, self._ready)
-        batch = self._ready
+            self._timers.pop_due(now_ns, self._ready_queue)
+        batch = self._ready_queue
         if batch:
-            self._ready = self._spare
+            self._ready_queue = self._spare
             self._spare = batch
             self._run_batch(batch)
 
@@ -286,14 +291,14 @@ class Scheduler:
         self._counters.polls += 1
         self._turns_unpolled = 0
         self._polled_ns = now_ns
-        count = len(self._ready)
+        count = len(self._ready_queue)
         try:
-            self._poller.poll(timeout_ns, self._ready)
+            self._poller.poll(timeout_ns, self._ready_queue)
         finally:
-            while count < len(self._ready):
-                if not isinstance(self._ready[count], Runnable):
-                    wrong = self._ready[count]
-                    del self._ready[count:]
+            while count < len(self._ready_queue):
+                if not isinstance(self._ready_queue[count], Runnable):
+                    wrong = self._ready_queue[count]
+                    del self._ready_queue[count:]
                     raise TypeError(f"{self._poller!r} gave what can't be run: {wrong!r}")
                 count += 1
 
@@ -324,7 +329,7 @@ class Scheduler:
         self._counters.wakes += 1
         count = len(self._inbox)
         while count > 0:
-            self._ready.append(self._inbox.popleft())
+            self._ready_queue.append(self._inbox.popleft())
             count -= 1
 
     def _run_batch(self, batch: list[Any]) -> None:
@@ -345,7 +350,7 @@ class Scheduler:
         finally:
             self._counters.callbacks += self._taken
             if self._taken < len(batch):
-                self._ready[:0] = batch[self._taken :]
+                self._ready_queue[:0] = batch[self._taken :]
             batch.clear()
 
     def _run_rest(self, batch: list[Any]) -> None:
@@ -428,7 +433,7 @@ class Scheduler:
 
     def _clear(self) -> None:
         """Drop everything that is scheduled: the loop is closed."""
-        self._ready.clear()
+        self._ready_queue.clear()
         if self._spare:
             # A forked child in the middle of a turn: the rest of the batch must not run, and its length must stay.
             nothing = self._handle(None, (), None)  # type: ignore[arg-type]

@@ -292,7 +292,7 @@ class Task(Future):
                     scheduler._enter(self)  # type: ignore[union-attr]
                 outcome = Drive.send(self._context, self._coro)
                 if outcome is None:
-                    scheduler._ready.append(self)  # type: ignore[union-attr]
+                    scheduler._ready_queue.append(self)  # type: ignore[union-attr]
                 else:
                     self._take(outcome)
                     outcome = None
@@ -355,7 +355,7 @@ class Task(Future):
         if outcome is None:
             # A bare yield: run again in the next turn.
             if scheduler is not None:
-                scheduler._ready.append(self)
+                scheduler._ready_queue.append(self)
             else:
                 self._loop.call_soon(self._step_now, context=self._context)
         else:
