@@ -11,11 +11,24 @@ import sys
 from typing import Any
 
 from weft._native.drive import Drive
+from weft._native.runningtask import RunningTask
 
 _IS_STATE_OF_THREAD = sys.version_info >= (3, 14)
 
 _swap: Any = getattr(asyncio.tasks, "_swap_current_task", None)
 _running: dict[Any, Any] = {} if _IS_STATE_OF_THREAD else asyncio.tasks._current_tasks  # type: ignore[attr-defined]
+
+
+def _find_place() -> bool:
+    running = asyncio.tasks.events._get_running_loop()
+    try:
+        return RunningTask.find(asyncio._set_running_loop, _swap, object(), object())
+    finally:
+        asyncio._set_running_loop(running)
+
+
+#: Whether the state of the thread can be written without asking asyncio.
+_is_place_known = _IS_STATE_OF_THREAD and _find_place()
 
 
 class CurrentTask:
@@ -27,7 +40,8 @@ class CurrentTask:
     def set(loop: Any, task: Any) -> None:
         """Let `task` be the current task of `loop`; None: there is none."""
         if _IS_STATE_OF_THREAD:
-            Drive.call_two(_swap, loop, task)
+            if not _is_place_known or not RunningTask.set(loop, task):
+                Drive.call_two(_swap, loop, task)
         elif task is None:
             _running.pop(loop, None)
         else:
