@@ -48,6 +48,11 @@ class CurrentTask:
             _running[loop] = task
 
     @staticmethod
+    def is_written_directly() -> bool:
+        """Whether no function of asyncio stands between. Any thread; for `weft doctor`."""
+        return bool(_is_place_known)
+
+    @staticmethod
     def swap(loop: Any, task: Any) -> Any:
         """As `set`; gives the task that was current, or None."""
         if _IS_STATE_OF_THREAD:

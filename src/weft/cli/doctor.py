@@ -26,6 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from weft import _edition
+from weft._core.current import CurrentTask
 from weft._host import registry
 from weft._io import available_pollers
 from weft.cli import _version
@@ -176,7 +177,8 @@ def _all_tasks() -> str:
 
 def _current_task() -> str:
     if sys.version_info >= (3, 14):
-        return "asyncio's own: a mark of each thread, set by _swap_current_task"
+        way = "written directly" if CurrentTask.is_written_directly() else "set by _swap_current_task"
+        return f"asyncio's own: a mark of each thread, {way}"
     return "asyncio's own: its table of the running task of each loop"
 
 
