@@ -5,7 +5,8 @@
    the `.pyx`, and the `.py` its plain twin: classes and callables must match, fields are each edition's own.
 2. Types only. A `.pxd` beside a `.py` holds no code.
 3. Layers. A `cimport` goes downwards only, never in a circle (Cython answers a circle with "incomplete type");
-   `_core` takes of `_native` only `drive`, `clock` and `runningtask`, and nothing of the operating system; `_native` takes nothing of ours.
+   `_core` takes of `_native` only `drive`, `clock` and `runningtask`, and nothing of the operating system;
+   `_native` takes nothing of ours.
 
 It reads the declarations that this house uses, line by line, and refuses a line that it doesn't understand.
 """

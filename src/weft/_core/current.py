@@ -20,7 +20,7 @@ _running: dict[Any, Any] = {} if _IS_STATE_OF_THREAD else asyncio.tasks._current
 
 
 def _find_place() -> bool:
-    running = asyncio.tasks.events._get_running_loop()
+    running = asyncio._get_running_loop()
     try:
         return RunningTask.find(asyncio._set_running_loop, _swap, object(), object())
     finally:

@@ -105,6 +105,12 @@ class Handle(Runnable):
         except BaseException as exc:
             self._report(exc)
 
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        # Asked for what is not there: in the compiled edition `_run`, which is a C method. asyncio's handles show theirs.
+        if name == "_run":
+            return lambda: self._run()
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def _report(self, exc: BaseException) -> None:
         callback = _describe(self._callback, self._args, self._loop.get_debug())
         context: dict[str, Any] = {
