@@ -25,7 +25,7 @@ help:
 	@echo 'make test         the tests, on both editions        (ARGS="-k word" goes to pytest)'
 	@echo 'make check        linters, types, layers, file sizes, .pxd twins, spelling'
 	@echo 'make bench        the benchmarks, on the compiled edition     (ARGS="..." goes to them)'
-	@echo 'make conformance  CPython'"'"'s own asyncio tests on this Python, compiled  (ARGS="...")'
+	@echo 'make conformance  CPython'"'"'s own asyncio tests on this Python, beside asyncio and uvloop  (ARGS="...")'
 	@echo 'make proof        conformance on every Python found, both editions; writes the table'
 	@echo 'make wheels       sdist and manylinux wheel into dist/, the wheel tested without a compiler'
 	@echo 'make clean        takes away what was built'
@@ -78,12 +78,12 @@ bench: setup
 	$(COMPILED) -m benchmarks $(ARGS)
 
 conformance: compiled
-	$(COMPILED) -m tests.conformance $(ARGS)
+	$(COMPILED) -m tests.conformance --beside asyncio uvloop $(ARGS)
 
 proof: plain
-	@set -e; pythons="$$(tools/pythons.sh $(WRAPPERS))"; \
+	@set -e; pythons="$$(PEERS=uvloop tools/pythons.sh $(WRAPPERS))"; \
 	  while read -r python; do set -- "$$@" --python "$$python"; done <<< "$$pythons"; \
-	  $(PLAIN) -m tests.conformance.proof "$$@" $(ARGS)
+	  $(PLAIN) -m tests.conformance.proof --peer asyncio --peer uvloop "$$@" $(ARGS)
 
 check: plain
 	$(PLAIN) -m ruff check .

@@ -5,7 +5,7 @@
 #   tools/pythons.sh [WRAPPER ...]
 #
 # A WRAPPER is a program that runs a command where further Pythons live (a chroot, a container that sees this folder);
-# it is asked for python3.14 and python3.15. What goes on is told on standard error.
+# it is asked for python3.14 and python3.15. PEERS names packages to have there as well, if they can be had. What goes on is told on standard error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 home=build/pythons
@@ -30,6 +30,11 @@ make_env() {
     "${prefix[@]}" "$env/bin/python" tools/smoke.py --edition compiled >&2
     touch "$env/.ready"
   fi
+  for peer in ${PEERS:-}; do
+    "${prefix[@]}" "$env/bin/python" -c "import $peer" 2>/dev/null ||
+      "${prefix[@]}" "$env/bin/python" -m pip install --quiet "$peer" >&2 ||
+      echo "Python $version: $peer can't be installed" >&2
+  done
   done[$version]=1
   found+=("$version $(printf '%q ' "${prefix[@]}" "$env/bin/python")")
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="PATTERN", default=["*"], help="fnmatch over file.Class.test")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--test-timeout", type=float, default=suite.TEST_TIMEOUT_S, metavar="SECONDS")
+    parser.add_argument("--beside", nargs="+", choices=LOOPS, default=[], help="show these loops' results beside it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict")
     parser.add_argument("-v", "--verbose", action="store_true", help="tracebacks of failures, and the slowest tests")
     options = parser.parse_args(argv)
@@ -55,6 +57,14 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"\n=== {test.outcome}: {test.id}\n{test.detail}")
         for test in sorted(verdicts.tests, key=lambda test: -test.seconds)[:15]:
             print(f"{test.seconds:8.1f} s  {test.id}")
+    if options.beside:
+        runs = {options.loop: verdicts.tests}
+        for peer in options.beside:
+            # Peers may hang in tests that they never passed.
+            theirs = dataclasses.replace(settings, loop=peer, poller=None, plain=False, test_timeout_s=15.0)
+            print(f"{peer}:", file=sys.stderr)
+            runs[peer] = suite.run(modules, theirs, tell).tests
+        print(table.beside_as_text(runs))
     for problem in verdicts.problems:
         print(problem)
     print(

@@ -84,22 +84,20 @@ def _by_file(ours: list[Run]) -> str:
 
 
 def _peers(runs: list[Run]) -> str:
-    rows = []
-    for run in runs:
-        if run.loop == "weft" and (run.edition, run.poller) != ("compiled", "epoll"):
-            continue
-        good: dict[str, bool] = {}
-        for test in run.tests:
-            if ".<process>." in test.id or test.outcome in ("skipped", "not yet", "oracle"):
-                continue
-            name = excuses.single_test(test.id)
-            good[name] = good.get(name, True) and test.outcome == "passed"
-        waiting = {excuses.single_test(test.id) for test in run.tests if test.outcome == "not yet"} - set(good)
-        rows.append((run.version, run.loop, len(good), sum(good.values()), len(waiting)))
-    if not any(run.loop != "weft" for run in runs):
-        return ""
-    text = "## Compared, by single tests (passed: in every filling)\n\n"
-    return text + _rows(("Python", "loop", "single tests run", "passed", "not yet: not run"), rows)
+    """A table a version: the same tests on asyncio's loop and on the peers'."""
+    chosen = [run for run in runs if run.loop != "weft" or (run.edition, run.poller) == ("compiled", "epoll")]
+    versions: dict[str, dict[str, list[Verdict]]] = {}
+    for run in chosen:
+        versions.setdefault(run.version, {})[run.loop] = run.tests
+    parts = [
+        "## Beside asyncio and its peers\n",
+        "By single tests; one passes if it does in every filling. A peer is not asked for what only Weft has.\n",
+    ]
+    for version, loops in versions.items():
+        if len(loops) > 1:
+            names = [(f"`{name}`" if name != "total" else "**total**", *cells) for name, *cells in table.beside(loops)]
+            parts.append(f"### CPython {version}\n\n" + _rows(("file (passed / run)", *loops), names))
+    return "\n".join(parts) if len(parts) > 2 else ""
 
 
 def _exclusions(ours: list[Run]) -> str:

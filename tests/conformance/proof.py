@@ -39,7 +39,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.proof", description=__doc__)
     parser.add_argument("--python", action="append", required=True, metavar="COMMAND")
     parser.add_argument("--peer", action="append", default=[], choices=("asyncio", "uvloop"), help="measure it as well")
-    parser.add_argument("--peer-version", default="3.14", help="the Python on which peers are measured")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(
         "--keep", type=Path, default=ROOT / "build" / "proof", help="where verdicts are kept, so that a proof can go on"
@@ -50,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     commit = _said(["git", "log", "-1", "--format=%h", "--", "src"])
     if _said(["git", "status", "--porcelain", "--", "src"]):
         raise SystemExit("src/ has changes that are not committed: a proof is of a commit")
-    proof = Proof(commit, options.keep, options.jobs)
+    proof = Proof(
+        commit, _said(["git", "log", "-1", "--format=%h", "--", "tests/conformance/*.py"]), options.keep, options.jobs
+    )
     runs: list[page.Run] = []
     prefixes = [shlex.split(command) for command in options.python]
     for prefix in prefixes:
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         version = _said([*prefix, "-c", "import sys; print(sys.version.split()[0])"])
         print(f"Python {version}", flush=True)
         runs += [proof.measure(prefix, version, "weft", edition, poller) for edition, poller in PASSES]
-        for peer in options.peer if version.startswith(options.peer_version) else ():
+        for peer in options.peer:
             found = _said([*prefix, "-c", f"import importlib.util as u; print(u.find_spec({peer!r}) is not None)"])
             if found == "True":
                 runs.append(proof.measure(prefix, version, peer))
@@ -76,12 +77,16 @@ class Proof:
     """What is proved: passes over one state of the sources, each kept in a file so that a proof can be resumed."""
 
     commit: str
+    """Of the sources."""
+    plugging: str
+    """The commit of the tests' plugging: all that a peer's verdicts depend on."""
     kept: Path
     jobs: int
 
     def measure(self, prefix: list[str], version: str, loop: str, edition: str = "", poller: str = "") -> page.Run:
         """One pass, or what an earlier proof of the same commit found."""
-        kept = self.kept / f"{self.commit}-{version}-{loop}-{edition}-{poller}.json"
+        state = f"{self.commit}-{edition}-{poller}" if loop == "weft" else self.plugging
+        kept = self.kept / f"{version}-{loop}-{state}.json"
         if not kept.exists():
             self._run(prefix, kept, loop, edition, poller)
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from . import excuses
 from .suite import BAD, Verdict
 
 COLUMNS = ("run", "passed", "excluded", "failed", "skipped", "not yet")
@@ -26,6 +27,37 @@ def by_file(tests: Iterable[Verdict]) -> dict[str, list[Verdict]]:
     for test in tests:
         files.setdefault(test.id.split(".")[0], []).append(test)
     return dict(sorted(files.items()))
+
+
+def single_tests(tests: Iterable[Verdict]) -> dict[str, bool]:
+    """Test function of CPython -> whether it passed in every filling; only what was decided."""
+    good: dict[str, bool] = {}
+    for test in tests:
+        if ".<process>." in test.id or test.outcome in ("skipped", "not yet", "oracle"):
+            continue
+        name = excuses.single_test(test.id)
+        good[name] = good.get(name, True) and test.outcome == "passed"
+    return good
+
+
+def passed_of_run(tests: Iterable[Verdict]) -> str:
+    """ "passed / run" by single tests; a dash where nothing was run."""
+    good = single_tests(tests)
+    return f"{sum(good.values())} / {len(good)}" if good else "–"
+
+
+def beside(runs: dict[str, list[Verdict]]) -> list[tuple[str, ...]]:
+    """Loops beside each other, by single tests: rows of (file, one cell a loop), the last one the total."""
+    files = {loop: by_file(tests) for loop, tests in runs.items()}
+    names = sorted({name for found in files.values() for name in found})
+    rows = [(name, *(passed_of_run(files[loop].get(name, [])) for loop in runs)) for name in names]
+    return [*rows, ("total", *(passed_of_run(tests) for tests in runs.values()))]
+
+
+def beside_as_text(runs: dict[str, list[Verdict]]) -> str:
+    head = f"{'single tests, passed / run':28}" + "".join(f"{loop:>14}" for loop in runs)
+    rows = (f"{name:28}" + "".join(f"{cell:>14}" for cell in cells) for name, *cells in beside(runs))
+    return "\n".join([head, *rows])
 
 
 def as_text(tests: list[Verdict]) -> str:
