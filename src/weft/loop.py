@@ -33,7 +33,7 @@ from weft._host.mark import mark_coroutine_functions
 from weft._host.signals import Signals
 from weft._io import make_poller
 from weft._io.spi import READ, WRITE, Poller
-from weft._net import dns, sockcalls, tcp, tls, unix
+from weft._net import dns, sendfile, sockcalls, tcp, tls, unix
 from weft._net.sockops import ensure_fd_no_transport
 
 __all__ = ["Loop"]
@@ -56,8 +56,6 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     connect_read_pipe: Any
     connect_write_pipe: Any
     create_datagram_endpoint: Any
-    sendfile: Any
-    sock_sendfile: Any
     subprocess_exec: Any
     subprocess_shell: Any
 
@@ -250,6 +248,17 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """Upgrade a transport to TLS; gives the transport to use instead."""
         return tls.start_tls(self, transport, protocol, sslcontext, **options)
 
+    def sendfile(
+        self, transport: Any, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+    ) -> Coroutine[Any, Any, int]:
+        """Send a file opened in binary mode, by the kernel where it can; gives the number of bytes."""
+        return sendfile.sendfile(self, transport, file, offset, count, fallback=fallback)
+
+    def _sendfile_native(
+        self, transport: Any, file: Any, offset: int, count: int | None
+    ) -> Coroutine[Any, Any, int]:
+        return sendfile.sendfile_native(self, transport, file, offset, count)
+
     # -- sockets that the caller keeps --
 
     def sock_recv(self, sock: socket.socket, nbytes: int) -> Coroutine[Any, Any, bytes]:
@@ -277,6 +286,12 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> Coroutine[Any, Any, int]:
         """Send one datagram to an address; gives the number of bytes."""
         return sockcalls.sock_sendto(self, sock, data, address)
+
+    def sock_sendfile(
+        self, sock: socket.socket, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+    ) -> Coroutine[Any, Any, int]:
+        """Send a file opened in binary mode, by the kernel where it can; gives the number of bytes."""
+        return sendfile.sock_sendfile(self, sock, file, offset, count, fallback=fallback)
 
     def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
         """Connect to a resolved address, or to a name that is looked up first."""

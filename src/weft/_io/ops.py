@@ -46,6 +46,11 @@ class Ops:
         self.counters.sends += 1
         return self._kernel.send_buffer(sock, fd, data)
 
+    def sendfile(self, sock: socket.socket, fd: int, file_fd: int, offset: int, count: int) -> int:
+        """Send from an open file, at most `count` bytes from `offset` on; bytes taken, 0 at its end, -1 when none could be."""
+        self.counters.sends += 1
+        return self._kernel.sendfile(sock, fd, file_fd, offset, count)
+
     def accept(self, sock: socket.socket, fd: int) -> tuple[int, Any] | None:
         """A waiting connection as (non-blocking descriptor, peer's address), or None."""
         self.counters.accepts += 1

@@ -13,6 +13,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+import os
 from os import fsdecode
 
 cdef extern from "<string.h>" nogil:
@@ -222,6 +223,13 @@ cdef class Kernel:
             error = errno
         PyBuffer_Release(&view)
         return counted(sent, error)
+
+    cpdef long long sendfile(self, object sock, int fd, int file_fd, long long offset, long long count) except -2:
+        # The wrapper of `os` knows each platform's signature and lets go of the GIL: the file may be on a slow disk.
+        try:
+            return os.sendfile(fd, file_fd, offset, count)
+        except (BlockingIOError, InterruptedError):
+            return -1
 
     cpdef object accept(self, object sock, int fd):
         cdef sockaddr_storage address

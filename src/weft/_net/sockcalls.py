@@ -11,6 +11,7 @@ Rules for whoever edits this file:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 from collections.abc import Callable
@@ -48,8 +49,26 @@ def _unwatch(loop: AnyLoop, fd: int, direction: int, handle: Handle, fut: Any = 
 
 def _when_ready(loop: AnyLoop, sock: socket.socket, direction: int, attempt: Callable[[], Any]) -> asyncio.Future[Any]:
     """A future of `attempt()`, tried each time the socket is ready until it does not say BlockingIOError."""
-    fut: asyncio.Future[Any] = loop.create_future()
-    fd = ensure_fd_no_transport(loop, sock.fileno())
+    return when_ready(loop, ensure_fd_no_transport(loop, sock.fileno()), direction, attempt, loop.create_future())
+
+
+def when_ready(
+    loop: AnyLoop,
+    fd: int,
+    direction: int,
+    attempt: Callable[[], Any],
+    fut: asyncio.Future[Any],
+    *,
+    at_once: bool = False,
+) -> asyncio.Future[Any]:
+    """`fut`, which gets the outcome of `attempt()`: tried each time `fd` is ready until it is no BlockingIOError.
+
+    With `at_once` it is tried now, too. Whoever owns the descriptor may end `fut` before it is closed.
+    """
+    if at_once:
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            fut.set_result(attempt())
+            return fut
     holder: list[Handle] = []
     handle = watch(loop, fd, direction, _attempt, loop, fd, direction, holder, fut, attempt)
     holder.append(handle)

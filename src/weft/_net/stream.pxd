@@ -10,6 +10,7 @@ cdef Py_ssize_t _FLUSH_CHUNKS
 
 
 cdef class Stream(Flushable):
+    cdef bint _barred
     cdef bint _buffered
     cdef list _chunks
     cdef readonly bint _closing
@@ -17,6 +18,7 @@ cdef class Stream(Flushable):
     cdef readonly object _context
     cdef bint _eof
     cdef readonly int _fd
+    cdef object _file_waiter
     cdef Py_ssize_t _first
     cdef Py_ssize_t _flush_above
     cdef readonly object _high
@@ -50,6 +52,7 @@ cdef class Stream(Flushable):
     cpdef resume_reading(self)
     cpdef write(self, object data)
     cpdef writelines(self, object list_of_data)
+    cdef _refuse(self, str method)
     cdef _append(self, bytes chunk)
     cdef _count_dropped_write(self)
     cdef _flush(self)
@@ -63,6 +66,10 @@ cdef class Stream(Flushable):
     cdef _stop_writing(self)
     cpdef write_eof(self)
     cdef _shutdown_writing(self)
+    cpdef _begin_sendfile(self)
+    cpdef _sendfile_waits(self)
+    cpdef _end_sendfile(self)
+    cdef _fail_sendfile(self, object exc)
     cpdef Py_ssize_t get_write_buffer_size(self) except -1
     cpdef set_write_buffer_limits(self, object high, object low)
     cdef _maybe_pause_protocol(self)

@@ -62,6 +62,10 @@ DROPPED_WRITES_LOGGED = 5
 ACCEPTED_DATA = "a bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "a bytes-like object"
 
 
+#: How `writelines` calls itself when it refuses during a sendfile: before 3.12 it was a `write` of the joined data.
+_WRITELINES = "writelines" if sys.version_info >= (3, 12) else "write"
+
+
 class WriteReady(Runnable):
     """Runs when a stream whose kernel buffer was full can be written again."""
 
@@ -80,6 +84,7 @@ class Stream(Flushable):
     """One connected stream socket on one loop. Used by the loop's thread only."""
 
     __slots__ = (
+        "_barred",
         "_buffered",
         "_chunks",
         "_closing",
@@ -87,6 +92,7 @@ class Stream(Flushable):
         "_context",
         "_eof",
         "_fd",
+        "_file_waiter",
         "_first",
         "_flush_above",
         "_high",
@@ -147,6 +153,10 @@ class Stream(Flushable):
         self._writing = False
         self._write_runnable: WriteReady | None = None
         self._eof = False
+        #: Nothing may be written: after `write_eof`, and while a file is being sent.
+        self._barred = False
+        #: What a sendfile waits for: first for the buffer to be empty, then for the file to be sent. None without one.
+        self._file_waiter: Any = None
         self._closing = False
         self._conn_lost = 0
         self._protocol_paused = False
@@ -279,8 +289,8 @@ class Stream(Flushable):
             chunk = bytes(data)
         else:
             raise TypeError(f"data argument must be {ACCEPTED_DATA}, not {type(data).__name__!r}")
-        if self._eof:
-            raise RuntimeError("Cannot call write() after write_eof()")
+        if self._barred:
+            self._refuse("write")
         if len(chunk) == 0:
             return
         if self._conn_lost:
@@ -289,8 +299,8 @@ class Stream(Flushable):
         self._append(chunk)
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
-        if self._eof:
-            raise RuntimeError("Cannot call writelines() after write_eof()")
+        if self._barred:
+            self._refuse("writelines")
         # All converted before any is taken: a wrong item in the middle writes nothing.
         chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
         if not chunks:
@@ -301,6 +311,11 @@ class Stream(Flushable):
         for chunk in chunks:
             if len(chunk) > 0 and not self._conn_lost:
                 self._append(chunk)
+
+    def _refuse(self, method: str) -> None:
+        if self._eof:
+            raise RuntimeError(f"Cannot call {method}() after write_eof()")
+        raise RuntimeError(f"unable to {method if method == 'write' else _WRITELINES}; sendfile is in progress")
 
     def _append(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
@@ -360,6 +375,7 @@ class Stream(Flushable):
             self._stop_writing()
             self._drop_chunks()
             self._fatal_error(exc, "Fatal write error on socket transport")
+            self._fail_sendfile(exc)
             return
         if count <= 0:
             return
@@ -369,6 +385,9 @@ class Stream(Flushable):
             self._tell_flow("resume_writing")  # may write more
         if self._size == 0 and self._writing:
             self._stop_writing()
+            if self._file_waiter is not None and not self._closing:
+                if not self._file_waiter.done():
+                    self._file_waiter.set_result(None)
             if self._closing:
                 if not self._conn_lost:
                     self._schedule_lost(None)
@@ -411,6 +430,7 @@ class Stream(Flushable):
             return
         self._flush_now()
         self._eof = True
+        self._barred = True
         if self._size == 0 and not self._conn_lost:
             self._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
 
@@ -419,6 +439,34 @@ class Stream(Flushable):
             self._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
         except OSError as exc:
             self._fatal_error(exc, "Fatal write error on socket transport")
+
+    # ------------------------------------------------------------------------------------------------- sendfile
+
+    def _begin_sendfile(self) -> Any:
+        """Bar writes until `_end_sendfile`; a future that is done when all that was written before has left."""
+        if self._file_waiter is not None:
+            raise RuntimeError("unable to send a file; sendfile is in progress")
+        self._flush_now()
+        if self._closing:
+            raise RuntimeError("Transport is closing")
+        self._barred = True
+        self._file_waiter = self._loop.create_future()
+        if self._size == 0:
+            self._file_waiter.set_result(None)
+        return self._file_waiter
+
+    def _sendfile_waits(self) -> Any:
+        """The buffer is empty: a future for whoever sends the file to end. Losing the connection ends it, too."""
+        self._file_waiter = self._loop.create_future()
+        return self._file_waiter
+
+    def _end_sendfile(self) -> None:
+        self._file_waiter = None
+        self._barred = self._eof
+
+    def _fail_sendfile(self, exc: BaseException) -> None:
+        if self._file_waiter is not None and not self._file_waiter.done():
+            self._file_waiter.set_exception(exc)
 
     # --------------------------------------------------------------------------------------------- flow control
 
@@ -529,6 +577,10 @@ class Stream(Flushable):
         self._write_runnable = None
         self._stop_reading()
         self._stop_writing()
+        if self._file_waiter is not None:
+            # The sender of the file watches this descriptor itself.
+            self._poller.unwatch(self._fd, WRITE)
+            self._fail_sendfile(ConnectionError("Connection is closed by peer"))
         self._poller.owners.pop(self._fd, None)
         close_kept(sock)
         if server is not None:

@@ -2,7 +2,7 @@
 
 It can't inherit the stream (a C-layout class and `asyncio.Transport` conflict in layout), so it holds it, and every
 method is one call. Private names kept because others use them: `_force_close` (asyncio.sslproto),
-`_start_tls_compatible` (start_tls), `_sock`, `_sock_fd`, `_protocol`, `_loop` (debuggers and older libraries).
+`_start_tls_compatible` (start_tls), `_sendfile_compatible` (sendfile), `_sock`, `_sock_fd`, `_protocol`, `_loop` (debuggers and older libraries).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import socket
 import sys
 import warnings
+from asyncio import constants
 from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class StreamTransport(asyncio.Transport):
     __slots__ = ("__weakref__", "_stream")
 
     _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
 
     def __init__(
         self,
