@@ -254,9 +254,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         """Send a file opened in binary mode, by the kernel where it can; gives the number of bytes."""
         return sendfile.sendfile(self, transport, file, offset, count, fallback=fallback)
 
-    def _sendfile_native(
-        self, transport: Any, file: Any, offset: int, count: int | None
-    ) -> Coroutine[Any, Any, int]:
+    def _sendfile_native(self, transport: Any, file: Any, offset: int, count: int | None) -> Coroutine[Any, Any, int]:
         return sendfile.sendfile_native(self, transport, file, offset, count)
 
     # -- sockets that the caller keeps --
@@ -288,7 +286,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         return sockcalls.sock_sendto(self, sock, data, address)
 
     def sock_sendfile(
-        self, sock: socket.socket, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+        self, sock: socket.socket, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool | None = True
     ) -> Coroutine[Any, Any, int]:
         """Send a file opened in binary mode, by the kernel where it can; gives the number of bytes."""
         return sendfile.sock_sendfile(self, sock, file, offset, count, fallback=fallback)

@@ -41,6 +41,8 @@ GIVE_A_COROUTINE_ON = {
     *(
         "sock_recvfrom",
         "sock_recvfrom_into",
+        "sendfile",
+        "sock_sendfile",
         "sock_sendto",
         "start_tls",
         "shutdown_asyncgens",

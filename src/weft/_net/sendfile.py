@@ -26,7 +26,7 @@ from weft._net.sockcalls import sock_sendall, when_ready
 from weft._net.sockops import AnyLoop, check_not_ssl, ensure_fd_no_transport
 from weft._net.transport import StreamTransport
 
-_Mode: Any = constants._SendfileMode  # type: ignore[attr-defined]
+_Mode: Any = constants._SendfileMode
 
 #: How much the fallback reads at once: for a socket (asyncio's number), and for a transport, which buffers it again.
 _SOCKET_READ_BYTES = 256 * 1024
@@ -77,7 +77,8 @@ async def sendfile_native(loop: AnyLoop, transport: Any, file: Any, offset: int,
             return 0
         try:
             waiter = stream._sendfile_waits()
-            return await when_ready(loop, stream._fd, WRITE, sending.attempt, waiter, at_once=True)
+            sent: int = await when_ready(loop, stream._fd, WRITE, sending.attempt, waiter, at_once=True)
+            return sent
         finally:
             sending.seek()
     finally:
@@ -87,7 +88,13 @@ async def sendfile_native(loop: AnyLoop, transport: Any, file: Any, offset: int,
 
 
 async def sock_sendfile(
-    loop: AnyLoop, sock: socket.socket, file: Any, offset: int = 0, count: int | None = None, *, fallback: bool = True
+    loop: AnyLoop,
+    sock: socket.socket,
+    file: Any,
+    offset: int = 0,
+    count: int | None = None,
+    *,
+    fallback: bool | None = True,
 ) -> int:
     """As `loop.sock_sendfile` of the running CPython: the number of bytes sent."""
     if loop._debug and sock.gettimeout() != 0:
@@ -100,7 +107,8 @@ async def sock_sendfile(
             return 0
         fd = ensure_fd_no_transport(loop, sock)
         try:
-            return await when_ready(loop, fd, WRITE, sending.attempt, loop.create_future(), at_once=True)
+            sent: int = await when_ready(loop, fd, WRITE, sending.attempt, loop.create_future(), at_once=True)
+            return sent
         finally:
             sending.seek()
     except asyncio.SendfileNotAvailableError:

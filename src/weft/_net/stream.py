@@ -385,9 +385,8 @@ class Stream(Flushable):
             self._tell_flow("resume_writing")  # may write more
         if self._size == 0 and self._writing:
             self._stop_writing()
-            if self._file_waiter is not None and not self._closing:
-                if not self._file_waiter.done():
-                    self._file_waiter.set_result(None)
+            if self._file_waiter is not None and not self._closing and not self._file_waiter.done():
+                self._file_waiter.set_result(None)
             if self._closing:
                 if not self._conn_lost:
                     self._schedule_lost(None)

@@ -2,7 +2,8 @@
 
 It can't inherit the stream (a C-layout class and `asyncio.Transport` conflict in layout), so it holds it, and every
 method is one call. Private names kept because others use them: `_force_close` (asyncio.sslproto),
-`_start_tls_compatible` (start_tls), `_sendfile_compatible` (sendfile), `_sock`, `_sock_fd`, `_protocol`, `_loop` (debuggers and older libraries).
+`_start_tls_compatible` (start_tls), `_sendfile_compatible` (sendfile),
+`_sock`, `_sock_fd`, `_protocol`, `_loop` (debuggers and older libraries).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class StreamTransport(asyncio.Transport):
     __slots__ = ("__weakref__", "_stream")
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def __init__(
         self,
