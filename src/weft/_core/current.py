@@ -38,10 +38,9 @@ class CurrentTask:
 
     @staticmethod
     def set(loop: Any, task: Any) -> None:
-        """Let `task` be the current task of `loop`; None: there is none."""
+        """Let `task` be the current task of `loop`; None: there is none. `RunningTask.set` is asked first, by the scheduler."""
         if _IS_STATE_OF_THREAD:
-            if not _is_place_known or not RunningTask.set(loop, task):
-                Drive.call_two(_swap, loop, task)
+            Drive.call_two(_swap, loop, task)
         elif task is None:
             _running.pop(loop, None)
         else:

@@ -5,6 +5,7 @@ from weft._core.handle cimport Flushable, Handle, Runnable, ThreadSafeHandle
 from weft._core.hooks cimport Counters
 from weft._core.timers cimport TimerHandle, Timers
 from weft._native.drive cimport Drive
+from weft._native.runningtask cimport RunningTask
 
 cdef long long _POLL_NS
 cdef Py_ssize_t _POLL_TURNS

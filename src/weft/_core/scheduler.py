@@ -36,6 +36,7 @@ from weft._core.handle import Flushable, Handle, Runnable, ThreadSafeHandle
 from weft._core.hooks import Counters
 from weft._core.timers import TimerHandle, Timers
 from weft._native.drive import Drive
+from weft._native.runningtask import RunningTask
 
 try:
     import cython
@@ -229,14 +230,16 @@ class Scheduler:
     def _enter(self, task: Any) -> None:
         """`task` runs now."""
         if self._current is not task:
-            CurrentTask.set(self, task)
+            if not RunningTask.set(self, task):
+                CurrentTask.set(self, task)
             self._current = task
 
     def _leave(self) -> None:
         """No task runs now."""
         if self._current is not None:
             self._current = None
-            CurrentTask.set(self, None)
+            if not RunningTask.set(self, None):
+                CurrentTask.set(self, None)
 
     # -- taking work out --
 
