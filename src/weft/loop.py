@@ -34,6 +34,7 @@ from weft._host.signals import Signals
 from weft._io import make_poller
 from weft._io.spi import READ, WRITE, Poller
 from weft._net import dns, sendfile, sockcalls, tcp, tls, unix
+from weft._net import pipe as _pipe
 from weft._net.sockops import ensure_fd_no_transport
 
 __all__ = ["Loop"]
@@ -53,8 +54,6 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     # Not there yet. Said to type checkers, which would otherwise call the class abstract; calling one raises the
     # NotImplementedError of AbstractEventLoop.
-    connect_read_pipe: Any
-    connect_write_pipe: Any
     create_datagram_endpoint: Any
     subprocess_exec: Any
     subprocess_shell: Any
@@ -256,6 +255,18 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     def _sendfile_native(self, transport: Any, file: Any, offset: int, count: int | None) -> Coroutine[Any, Any, int]:
         return sendfile.sendfile_native(self, transport, file, offset, count)
+
+    # -- pipes --
+
+    def connect_read_pipe(self, protocol_factory: Callable[[], Any], pipe: Any) -> Coroutine[Any, Any, tuple[Any, Any]]:
+        """Read from a file object of a pipe, FIFO, socket or terminal; gives transport and protocol."""
+        return _pipe.connect_read_pipe(self, protocol_factory, pipe)
+
+    def connect_write_pipe(
+        self, protocol_factory: Callable[[], Any], pipe: Any
+    ) -> Coroutine[Any, Any, tuple[Any, Any]]:
+        """Write to a file object of a pipe, FIFO, socket or terminal; gives transport and protocol."""
+        return _pipe.connect_write_pipe(self, protocol_factory, pipe)
 
     # -- sockets that the caller keeps --
 

@@ -17,7 +17,7 @@ from weft._native.sock import Kernel
 
 
 class Ops:
-    """recv, send and accept for one loop."""
+    """The calls on sockets and pipes for one loop."""
 
     __slots__ = ("_kernel", "counters")
 
@@ -50,6 +50,16 @@ class Ops:
         """Send from an open file, at most `count` bytes from `offset` on; bytes taken, 0 at its end, -1 when none could be."""
         self.counters.sends += 1
         return self._kernel.sendfile(sock, fd, file_fd, offset, count)
+
+    def read(self, fd: int) -> bytes | None:
+        """What a pipe has, up to 256 KiB; b"" at its end; None when nothing is there yet."""
+        self.counters.recvs += 1
+        return self._kernel.read(fd)
+
+    def write(self, fd: int, data: Any) -> int:
+        """Write to a pipe from any contiguous buffer; bytes taken, -1 when none could be."""
+        self.counters.sends += 1
+        return self._kernel.write(fd, data)
 
     def accept(self, sock: socket.socket, fd: int) -> tuple[int, Any] | None:
         """A waiting connection as (non-blocking descriptor, peer's address), or None."""

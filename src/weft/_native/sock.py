@@ -75,6 +75,20 @@ class Kernel:
         except (BlockingIOError, InterruptedError):
             return -1
 
+    def read(self, fd: int) -> bytes | None:
+        """At most RECV_BYTES bytes of a pipe, b"" at its end, None when nothing is there yet."""
+        try:
+            return os.read(fd, RECV_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def write(self, fd: int, data: Any) -> int:
+        """Write to a pipe from any contiguous buffer: bytes taken, -1 when none could be."""
+        try:
+            return os.write(fd, data)
+        except (BlockingIOError, InterruptedError):
+            return -1
+
     def accept(self, sock: socket.socket, fd: int) -> tuple[int, Any] | None:
         """A waiting connection as (descriptor, peer's address), non-blocking and not inheritable; None without one."""
         try:

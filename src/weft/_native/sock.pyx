@@ -94,6 +94,8 @@ cdef extern from "<sys/un.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int c_close "close"(int fd)
+    ssize_t c_read "read"(int fd, void *buf, size_t size)
+    ssize_t c_write "write"(int fd, const void *buf, size_t size)
 
 cdef enum:
     C_RECV_BYTES = 262144
@@ -230,6 +232,39 @@ cdef class Kernel:
             return os.sendfile(fd, file_fd, offset, count)
         except (BlockingIOError, InterruptedError):
             return -1
+
+    # A pipe has no MSG_DONTWAIT: a program that shares it may have made it blocking. So these two let go of the GIL, that
+    # a thread of ours at the other end can go on.
+
+    cpdef object read(self, int fd):
+        cdef ssize_t count
+        cdef int error
+        if self._buffer == NULL:
+            self._buffer = <char *>malloc(C_RECV_BYTES)
+            if self._buffer == NULL:
+                raise MemoryError
+        # SAFETY: one loop, one thread: nobody else reads into this buffer while the GIL is away.
+        with nogil:
+            count = c_read(fd, self._buffer, C_RECV_BYTES)
+            error = errno
+        if count >= 0:
+            return PyBytes_FromStringAndSize(self._buffer, count)
+        if error == EAGAIN or error == EINTR:
+            return None
+        errno_set(error)
+        PyErr_SetFromErrno(OSError)
+
+    cpdef Py_ssize_t write(self, int fd, object data) except -2:
+        cdef Py_buffer view
+        cdef ssize_t sent
+        cdef int error
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        # SAFETY: the exported buffer cannot be resized while `view` is held.
+        with nogil:
+            sent = c_write(fd, view.buf, view.len)
+            error = errno
+        PyBuffer_Release(&view)
+        return counted(sent, error)
 
     cpdef object accept(self, object sock, int fd):
         cdef sockaddr_storage address
