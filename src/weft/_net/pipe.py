@@ -1,7 +1,7 @@
 """Pipes as asyncio transports: `connect_read_pipe`, `connect_write_pipe` and the two transports they give.
 
 As a connection's, each transport is a face: it can't inherit its state machine (see `transport`), so it holds it, and
-every method is one call. Words and reprs are asyncio's.
+every method is one call. Words and reprs are asyncio's, and `_pipe` is, which its tests set.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ class ReadPipeTransport(asyncio.ReadTransport):
 
     def close(self) -> None:
         self._state.close()
+
+    @property
+    def _pipe(self) -> Any:
+        return self._state._pipe
+
+    @_pipe.setter
+    def _pipe(self, pipe: Any) -> None:
+        self._state._pipe = pipe
 
 
 class WritePipeTransport(asyncio.WriteTransport):
@@ -132,6 +140,14 @@ class WritePipeTransport(asyncio.WriteTransport):
 
     def abort(self) -> None:
         self._state.abort()
+
+    @property
+    def _pipe(self) -> Any:
+        return self._state._pipe
+
+    @_pipe.setter
+    def _pipe(self, pipe: Any) -> None:
+        self._state._pipe = pipe
 
 
 def _describe(transport: Any, state: ReadPipe | WritePipe, polling: str) -> str:

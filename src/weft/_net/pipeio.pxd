@@ -13,7 +13,7 @@ cdef class ReadPipe(FlowControl):
     cdef bint _lost
     cdef Ops _ops
     cdef readonly bint _paused
-    cdef readonly object _pipe
+    cdef public object _pipe
     cdef Poller _poller
     cdef readonly bint _watching
 
@@ -37,7 +37,7 @@ cdef class WritePipe(FlowControl):
     cdef readonly int _fd
     cdef bint _lost
     cdef Ops _ops
-    cdef readonly object _pipe
+    cdef public object _pipe
     cdef Poller _poller
     cdef bint _watching
     cdef object _writable
