@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import random
+import sys
 import threading
 
 import pytest
@@ -59,6 +60,86 @@ def test_a_blocked_loop_is_woken_every_time(world, loop):
     loop.run_forever()
     thread.join()
     assert answers == list(range(count))
+
+
+@pytest.mark.slow_test(150)
+def test_a_million_calls_from_many_threads(world, loop, in_thread):
+    """None is lost, and each thread's come in its order, though all compete for the inbox."""
+    threads, calls = 8, 125_000
+    next_of, left = [0] * threads, threads
+
+    def take(which, number):
+        assert next_of[which] == number
+        next_of[which] = number + 1
+
+    def ended():
+        nonlocal left
+        left -= 1
+        if left == 0:
+            loop.stop()
+
+    def elsewhere(which):
+        call = loop.call_soon_threadsafe
+        for number in range(calls):
+            call(take, which, number)
+        call(ended)
+
+    for which in range(threads):
+        in_thread(elsewhere, which)
+    loop.run_forever()
+    assert next_of == [calls] * threads
+
+
+def test_two_idle_loops_wake_each_other_every_time(world, in_thread):
+    """Ping-pong between two threads' loops, each idle until the other calls: one lost wake-up would hang."""
+    first, second = world.new_loop(), world.new_loop()
+    count, turns_of = 5_000, [0, 0]
+
+    def ping(number):
+        turns_of[0] += 1
+        if number == count:
+            second.call_soon_threadsafe(second.stop)
+            first.stop()
+        else:
+            second.call_soon_threadsafe(pong, number + 1)
+
+    def pong(number):
+        turns_of[1] += 1
+        first.call_soon_threadsafe(ping, number)
+
+    thread = in_thread(second.run_forever)
+    first.call_soon(ping, 0)
+    first.run_forever()
+    thread.join()
+    first.close()
+    second.close()
+    assert turns_of == [count + 1, count]
+
+
+@pytest.mark.skipif(
+    getattr(sys, "_is_gil_enabled", lambda: True)(), reason="needs a free-threaded CPython without its GIL"
+)
+def test_loops_of_free_threads_share_nothing(world, in_thread):
+    """Loops that really run at the same time, and call each other."""
+    loops = [world.new_loop() for _ in range(4)]
+    counts = [0] * len(loops)
+
+    def step(which, left):
+        counts[which] += 1
+        if left:
+            following = (which + 1) % len(loops)
+            loops[following].call_soon_threadsafe(step, following, left - 1)
+        else:
+            for other in loops:
+                other.call_soon_threadsafe(other.stop)
+
+    running = [in_thread(other.run_forever) for other in loops]
+    loops[0].call_soon_threadsafe(step, 0, 20_000)
+    for thread in running:
+        thread.join()
+    for other in loops:
+        other.close()
+    assert sum(counts) == 20_001
 
 
 def test_coroutines_from_many_threads(world, loop, in_thread):

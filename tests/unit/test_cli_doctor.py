@@ -22,6 +22,24 @@ def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_reader_that_has_seen_enough(arguments: tuple[str, ...]) -> None:
+    """As `weft doctor | head`: no traceback, and the exit code still tells what was found."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "weft", "doctor", *arguments],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_it_says_what_runs_here() -> None:
     from weft import _edition
     from weft._io import available_pollers

@@ -100,7 +100,7 @@ cdef class Epoll:
         return errno
 
     cpdef int wait(self, long long timeout_ns) except -1:
-        cdef int count, error, timeout_ms
+        cdef int count = -1, error = 0, timeout_ms
         if timeout_ns == 0:
             # Returns at once by construction: keep the GIL.
             count = epoll_wait(self._fd, self._events, BATCH, 0)

@@ -9,6 +9,9 @@ from typing import Any
 
 from weft._net.sockops import HAS_IPV6, AnyLoop
 
+_ONLY_NUMBERS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+
 #: What socket.getaddrinfo answers: (family, type, proto, canonical name, address).
 AddrInfo = tuple[Any, Any, int, str, Any]
 
@@ -16,16 +19,46 @@ AddrInfo = tuple[Any, Any, int, str, Any]
 async def getaddrinfo(
     loop: AnyLoop, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
 ) -> list[AddrInfo]:
-    """As `loop.getaddrinfo`: socket.getaddrinfo in the default executor; timed and logged in debug mode."""
+    """As `loop.getaddrinfo`: at once for a literal address, else socket.getaddrinfo in the default executor.
+
+    In debug mode always in the executor: timed and logged.
+    """
+    if not loop._debug:
+        answer = _literal_answer(host, port, family, type, proto, flags)
+        if answer is not None:
+            loop._check_closed()
+            return answer
     resolve: Any = _timed_getaddrinfo(loop) if loop._debug else socket.getaddrinfo
     found: list[AddrInfo] = await loop.run_in_executor(None, resolve, host, port, family, type, proto, flags)
     return found
 
 
 async def getnameinfo(loop: AnyLoop, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
-    """As `loop.getnameinfo`: socket.getnameinfo in the default executor."""
+    """As `loop.getnameinfo`: at once where numbers were asked for, else socket.getnameinfo in the default executor."""
+    if flags & _NUMERIC == _NUMERIC:
+        # The C library asks nobody for these; what is wrong with `sockaddr` is said by its own words.
+        loop._check_closed()
+        return socket.getnameinfo(sockaddr, flags)
     name: tuple[str, str] = await loop.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
     return name
+
+
+def _literal_answer(host: Any, port: Any, family: Any, type: Any, proto: Any, flags: Any) -> list[AddrInfo] | None:
+    """What `socket.getaddrinfo` would answer, asked of the C library without a thread; None when that could block.
+
+    It is asked to take nothing but numbers (AI_NUMERICHOST and AI_NUMERICSERV): whatever it refuses then, for a name or
+    for any other reason, is left to the executor, which has the right error. Only the canonical name depends on a flag.
+    """
+    if not isinstance(host, str) or not isinstance(flags, int) or flags & socket.AI_CANONNAME:
+        return None
+    if (isinstance(port, str) and not port.isdecimal()) or not isinstance(port, str | int | None):
+        return None
+    if not host or not (host[0].isdecimal() or ":" in host) or "%" in host:
+        return None
+    try:
+        return socket.getaddrinfo(host, port, family, type, proto, flags | _ONLY_NUMBERS)
+    except (OSError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _timed_getaddrinfo(loop: AnyLoop) -> Any:

@@ -61,10 +61,21 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     findings = examine()
     if options.json:
-        print(json.dumps({"ok": not findings.broken, **asdict(findings)}, indent=2))
+        _say(json.dumps({"ok": not findings.broken, **asdict(findings)}, indent=2))
     else:
-        print("\n".join(_text(findings)))
+        _say("\n".join(_text(findings)))
     return 1 if findings.broken else 0
+
+
+def _say(text: str) -> None:
+    """Print; quietly no more where the reader, as `head`, has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes once more when it ends: what is left goes nowhere.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def examine() -> Findings:
