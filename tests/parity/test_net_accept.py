@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import errno
 import os
 import resource
 import socket
@@ -178,3 +180,120 @@ async def test_abstract_unix_address(world):
     transport.close()
     await protocol.lost
     await gone(server)
+
+
+@pytest.mark.slow_test(40)
+async def test_nothing_is_lost_while_descriptors_are_out(world):
+    """Connections wait in the backlog, the loop does not spin on them, and each is served when descriptors are free."""
+    loop, count = asyncio.get_running_loop(), 40
+    served = loop.create_future()
+    protocols = []
+
+    class Greeting(Quiet):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.write(b"hello")
+            protocols.append(self)
+            if len(protocols) == count:
+                served.set_result(None)
+
+    server = await loop.create_server(Greeting, "127.0.0.1", 0, backlog=100)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    clients = [socket.socket() for _ in range(count)]
+    free = os.dup(0)
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 5, hard))
+        for client in clients:
+            client.connect(server.sockets[0].getsockname())
+        while not world.reports:
+            await turns()
+        assert len(protocols) < count
+        before, counters = len(world.reports), getattr(loop, "_counters", None)
+        turns_before = counters.turns if counters is not None else 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await asyncio.shield(served)
+        # Nothing has changed, so it was quiet meanwhile (asyncio reports once for each place in the backlog).
+        assert len(world.reports) == before or world.name == "asyncio"
+        if counters is not None:
+            assert counters.turns - turns_before < 20
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    world.take_reports()
+    await served
+    world.take_reports()
+    for client in clients:
+        client.settimeout(10)
+        assert client.recv(5) == b"hello"
+        client.close()
+    server.close()
+    for protocol in protocols:
+        await protocol.lost
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("code", [errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPERM])
+@pytest.mark.weft_only
+async def test_other_errors_of_accept(world, monkeypatch, code):
+    """Out of a resource: a rest. Else (a firewall's EPERM) the error is reported, and the listener goes on."""
+    from weft._net import server as module
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(module, "ACCEPT_RETRY_S", 0)
+    server = await loop.create_server(Quiet, "127.0.0.1", 0)
+    acceptor = server._acceptors[0]
+    error = OSError(code, "injected")
+    if not hasattr(acceptor, "_accept_failed"):
+        pytest.skip("the compiled edition's method can't be called from here")
+    acceptor._accept_failed(acceptor._sock, error)
+    (report,) = world.take_reports()
+    rests = code != errno.EPERM
+    assert report["message"] == ("socket.accept() out of system resource" if rests else "socket.accept() failed")
+    assert report["exception"] is error
+    with socket.create_connection(server.sockets[0].getsockname()):
+        while not Quiet.born:
+            await turns()
+        await Quiet.born[0].made
+    await gone(server)
+
+
+@pytest.mark.weft_only
+async def test_clients_of_a_server_are_closed_and_aborted(world):
+    """On every version; asyncio has them from 3.13 on."""
+    for method in ("close_clients", "abort_clients"):
+        server = await asyncio.get_running_loop().create_server(Quiet, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            while not Quiet.born:
+                await turns()
+            protocol = Quiet.born[0]
+            await protocol.made
+            getattr(server, method)()
+            assert await protocol.lost is None
+            client.settimeout(10)
+            assert client.recv(1) == b""
+        await gone_after(server)
+
+
+async def gone_after(server):
+    Quiet.born.clear()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_ports_are_shared_and_options_set(world):
+    loop = asyncio.get_running_loop()
+    options = {"keep_alive": True} if world.weft_loop or since(3, 13) else {}
+    first = await loop.create_server(Quiet, "127.0.0.1", 0, reuse_port=True, **options)
+    port = first.sockets[0].getsockname()[1]
+    second = await loop.create_server(Quiet, "127.0.0.1", port, reuse_port=True)
+    for sock in (first.sockets[0], second.sockets[0]):
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    if options:
+        assert first.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    third = await loop.create_server(Quiet, "127.0.0.1", 0, reuse_address=False)
+    assert not third.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    for server in (first, second, third):
+        server.close()
+        await server.wait_closed()

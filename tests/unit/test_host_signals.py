@@ -315,3 +315,100 @@ def test_an_interrupt_ends_run_forever():
     )
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert code == -signal.SIGINT
+
+
+# -- under load, and beside Python's own handlers --
+
+
+async def test_a_storm(world):
+    """Ten thousand signals: the loop stays alive, runs other things meanwhile, and the last is not lost."""
+    loop = asyncio.get_running_loop()
+    seen, other = [0], [0]
+
+    def count():
+        seen[0] += 1
+
+    loop.add_signal_handler(signal.SIGUSR1, count)
+    for number in range(10_000):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if number % 100 == 0:
+            loop.call_soon(other.__setitem__, 0, number)
+            await turns()
+    last = loop.create_future()
+    loop.add_signal_handler(signal.SIGUSR2, last.set_result, None)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    await last
+    await turns(2)
+    assert other == [9_900]
+    # One kind of signal that comes again before Python looked is one.
+    assert 100 <= seen[0] <= 10_000
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+@pytest.mark.weft_only
+async def test_a_storm_from_a_thread(world, in_thread, capfd):
+    """More than the socket of the wake-up fd holds, while the loop is busy: the signal after it is not lost.
+
+    asyncio never hears of it, and Python says so on stderr for each.
+    """
+    loop, seen = asyncio.get_running_loop(), []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+
+    def storm():
+        for _ in range(10_000):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    in_thread(storm).join()
+    ended = loop.create_future()
+    loop.add_signal_handler(signal.SIGUSR2, ended.set_result, None)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    await ended
+    await turns(2)
+    assert seen
+    assert capfd.readouterr().err == ""
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+async def test_a_handler_removed_while_it_is_pending(world):
+    """The signal came, its handler is scheduled, and is taken back by a callback before it."""
+    loop, seen = asyncio.get_running_loop(), []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+    await turns(4)
+    assert seen == []
+
+
+async def test_a_cancelled_handler_does_not_run(world):
+    loop, seen = asyncio.get_running_loop(), []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+    loop._signal_handlers[signal.SIGUSR1].cancel()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await turns(4)
+    assert seen == []
+    assert signal.SIGUSR1 not in loop._signal_handlers
+
+
+async def test_python_s_own_handler_runs_while_the_loop_blocks(world, in_thread):
+    """`signal.signal` has nothing to do with the loop; yet the loop must not sleep through the signal."""
+    loop = asyncio.get_running_loop()
+    came = loop.create_future()
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: came.set_result(number))
+    try:
+        in_thread(os.kill, os.getpid(), signal.SIGUSR1)
+        # Only this thread's handler ends it: a loop that blocks until something else happens would hang.
+        while not came.done():
+            await asyncio.wait([came], timeout=0.05)
+        assert await came == signal.SIGUSR1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_remove_has_the_words_of_add(world, loop):
+    with pytest.raises(TypeError, match="^sig must be an int, not 'INT'$"):
+        loop.remove_signal_handler("INT")
+    with pytest.raises(ValueError, match=f"^invalid signal number {signal.NSIG + 1}$"):
+        loop.remove_signal_handler(signal.NSIG + 1)
+    assert loop.remove_signal_handler(signal.SIGKILL) is False

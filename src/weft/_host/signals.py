@@ -11,6 +11,8 @@ Rules for whoever edits this file:
   be woken; it is replaced, as asyncio does, where a handler was added, and put back when the last handler is gone.
 - Take and release only in the main thread of the main interpreter; anywhere else a loop runs without.
 - Bytes are numbers of signals and are read when the loop gets to it: a signal whose handler is gone by then is dropped.
+- The socket pair holds a few hundred bytes (each takes a kernel buffer of its own), so a storm may find it full. The
+  loop is woken then all the same; which signals came stands in `_came`, where Python's own handler notes it.
 """
 
 from __future__ import annotations
@@ -38,6 +40,12 @@ logger = logging.getLogger("asyncio")
 
 # No wake-up fd, in the words of `signal.set_wakeup_fd`.
 _NONE = -1
+
+# From so many bytes on, the pair may have been full: with Linux's defaults it holds some hundreds.
+_MAYBE_FULL = 64
+
+# The signals of ours that Python handled since the bytes were read last.
+_came: set[int] = set()
 
 # More than the distinct signals there are; what doesn't fit is read at the next turn.
 _READ_BYTES = 4096
@@ -88,7 +96,8 @@ class Signals:
             self._open(loop)
         assert self._writer is not None
         ours = self._writer.fileno()
-        previous = signal.set_wakeup_fd(ours)
+        # No warning when it is full: nothing is lost by that.
+        previous = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         if previous != ours:
             self._replaced = previous
 
@@ -132,7 +141,9 @@ class Signals:
             numbers = self._reader.recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
-        for number in numbers:
+        lost = _came.difference(numbers) if len(numbers) >= _MAYBE_FULL else ()
+        _came.clear()
+        for number in (*numbers, *lost):
             handle = self.handlers.get(number)
             if handle is None:
                 continue
@@ -155,7 +166,7 @@ class Signals:
             raise RuntimeError(str(exc)) from exc
         self.handlers[sig] = Handle(callback, args, loop, None)  # type: ignore[arg-type]
         try:
-            _set(sig, _write_number_only)
+            _set(sig, _note)
             # Restart system calls that the signal would interrupt: code outside of the loop needs no EINTR.
             signal.siginterrupt(sig, False)
         except BaseException:
@@ -218,8 +229,9 @@ class Signals:
         self._reader = self._writer = None
 
 
-def _write_number_only(number: int, frame: object) -> None:
+def _note(number: int, frame: object) -> None:
     """The handler that Python runs for a signal of ours: the write to the wake-up fd has told the loop already."""
+    _came.add(number)
 
 
 # asyncio's mark on functions that its old `@asyncio.coroutine` made, and that mock sets; gone in a later version.
