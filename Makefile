@@ -17,7 +17,7 @@ WHEEL_DIR := build/wheel
 RUNTIME_EXTRAS := bench,examples,test
 
 .DELETE_ON_ERROR:
-.PHONY: help setup plain compiled run test test-plain test-compiled check bench conformance proof wheels changelog clean
+.PHONY: help setup plain compiled run test test-plain test-compiled check bench conformance proof sanitize wheels changelog clean
 
 help:
 	@echo 'make setup        both environments: .venv (plain, with the tools) and .venv-compiled'
@@ -27,6 +27,7 @@ help:
 	@echo 'make bench        the benchmarks, on the compiled edition     (ARGS="..." goes to them)'
 	@echo 'make conformance  CPython'"'"'s own asyncio tests on this Python, beside asyncio and uvloop  (ARGS="...")'
 	@echo 'make proof        conformance on every Python found, both editions; writes the table'
+	@echo 'make sanitize     the tests on the compiled edition under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make wheels       sdist and manylinux wheel into dist/, the wheel tested without a compiler'
 	@echo 'make clean        takes away what was built'
 	@echo 'PYTHON=python3.13 chooses the Python of a new environment.'
@@ -84,6 +85,9 @@ proof: plain
 	@set -e; pythons="$$(PEERS=uvloop tools/pythons.sh $(WRAPPERS))"; \
 	  while read -r python; do set -- "$$@" --python "$$python"; done <<< "$$pythons"; \
 	  $(PLAIN) -m tests.conformance.proof --peer asyncio --peer uvloop "$$@" $(ARGS)
+
+sanitize: plain
+	$(PLAIN) tools/sanitize.py $(ARGS)
 
 check: plain
 	$(PLAIN) -m ruff check .

@@ -5,6 +5,8 @@ The compiled set is found, never listed: every `.py` of a compiled room that has
 
 - A compile that fails fails the build. `WEFT_PURE_BUILD=1` is the only way to a plain wheel (tag py3-none-any).
 - Generated C lives under `build/`, and nothing is built in place: a `.so` beside an edited `.py` would hide the edit.
+- `WEFT_SANITIZE=1` builds for AddressSanitizer and UndefinedBehaviorSanitizer; only `tools/sanitize.py` sets it, and
+  it builds elsewhere, so that no such module slips into a wheel.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ SOURCE = ROOT / "src"
 COMPILED_ROOMS = ("_core", "_io", "_net")
 NATIVE_ROOM = "_native"
 COMPILE_ARGS = ["-O2", "-g0", "-fno-strict-overflow", "-Wno-unused-function", "-Wno-unreachable-code"]
+LINK_ARGS: list[str] = []
+if os.environ.get("WEFT_SANITIZE") == "1":
+    LINK_ARGS = ["-fsanitize=address,undefined"]
+    COMPILE_ARGS += ["-O1", "-g1", "-fno-omit-frame-pointer", *LINK_ARGS]
 DIRECTIVES = {
     "language_level": 3,
     "annotation_typing": False,
@@ -69,6 +75,7 @@ def extensions() -> list[Extension]:
                     ".".join(path.relative_to(SOURCE).with_suffix("").parts),
                     [str(path.relative_to(SOURCE))],
                     extra_compile_args=COMPILE_ARGS,
+                    extra_link_args=LINK_ARGS,
                 )
                 for path in compiled_sources()
             ],
