@@ -58,10 +58,11 @@ class World:
     def poller(self) -> str:
         return "selector" if self.name == "selector" else "epoll"
 
-    def new_loop(self) -> Any:
-        """A loop of this world. Its reports go to `reports`; `close` fails the test if it is not closed."""
+    def new_loop(self, poller: Any = None) -> Any:
+        """A loop of this world, with a poller of the test's making if it is Weft's. Its reports go to `reports`; `close`
+        fails the test if it is not closed."""
         if self.weft_loop:
-            loop = importlib.import_module("weft").Loop(poller=self.poller)
+            loop = importlib.import_module("weft").Loop(poller=poller or self.poller)
         else:
             loop = GuestLoop() if self.name == "guest" else asyncio.SelectorEventLoop()
         loop.set_exception_handler(self._report)
