@@ -83,7 +83,7 @@ class End(asyncio.Protocol):
         self.react()
 
     def eof_received(self) -> bool:
-        if self.eof and not self.schedule.may_tell_eof_again:
+        if self.eof:
             self.schedule.complain(f"eof_received twice: {self!r}")
         self.note("eof")
         self.eof = True
@@ -255,10 +255,8 @@ class Bare:
 class Schedule:
     """One seed's deeds on one kind of transport."""
 
-    def __init__(self, kind: Any, seed: int, *, may_tell_eof_again: bool = False) -> None:
+    def __init__(self, kind: Any, seed: int) -> None:
         self.kind = kind
-        #: asyncio's resume_reading does, after the end of the stream (docs/reference/deviations.md).
-        self.may_tell_eof_again = may_tell_eof_again
         self.dice = random.Random(f"{kind.name} {seed}")
         #: How often a callback does something itself.
         self.liveliness = self.dice.choice((0.0, 0.1, 0.4))
@@ -298,6 +296,7 @@ class Schedule:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         self.server = await self.kind.serve(loop, lambda: End(self, "server"))
+        self.address = self.server.sockets[0].getsockname()
         for _ in range(self.dice.randrange(10, 40)):
             self.step(loop)
             if self.dice.random() < 0.6:
@@ -320,12 +319,12 @@ class Schedule:
         dice = self.dice
         alive = [end for end in self.ends if end.transport is not None]
         choice = dice.random()
-        if len(self.connecting) + len(self.bare) < 4 and (choice < 0.25 or not alive):
+        if self.server.is_serving() and len(self.connecting) + len(self.bare) < 4 and (choice < 0.25 or not alive):
             if dice.random() < 0.3:
-                bare = Bare(self, self.kind.connect_bare(self.server))
+                bare = Bare(self, self.kind.connect_bare(self.address))
                 self.by_name["client", bare.sock.getsockname()] = bare
             else:
-                made = self.kind.connect(loop, lambda: End(self, "client"), self.server, dice)
+                made = self.kind.connect(loop, lambda: End(self, "client"), self.address, dice)
                 self.connecting.append(loop.create_task(made))
         elif choice < 0.30 and self.connecting and not self.is_gentle:
             dice.choice(self.connecting).cancel()
@@ -347,29 +346,34 @@ class Schedule:
 
     async def finish(self) -> None:
         """End everything in order, and wait until it has ended."""
+        self.liveliness = 0.0
         await asyncio.gather(*self.connecting, return_exceptions=True)
-        # A connection that the server has not taken yet counts as well.
-        while self.server.is_serving() and any(end.lost is False and not self.partner(end) for end in self.clients()):
-            await asyncio.sleep(0)
-        for end in self.ends:
-            if end.transport is not None:
-                end.transport.resume_reading()
-                if end.transport.can_write_eof():
-                    end.write_eof()
-        while not all(self.is_over(end) for end in self.ends):
-            for bare in self.bare:
-                bare.drain()
-            await asyncio.sleep(0)
+        while not all(self.is_over(end) for end in self.ends) or self.untaken():
+            # In each turn anew: a connection that the server takes only now is to end as well.
+            for end in self.ends:
+                if end.transport is not None:
+                    end.transport.resume_reading()
+                    if end.promised < 0:
+                        end.write_eof()
+            await self.let_go()
         for end in self.ends:
             if end.transport is not None:
                 end.transport.close()
         while not all(end.lost or not end.events for end in self.ends):
-            await asyncio.sleep(0)
+            await self.let_go()
         self.server.close()
         await self.server.wait_closed()
 
-    def clients(self) -> list[End]:
-        return [end for end in self.ends if end.side == "client" and end.events]
+    async def let_go(self) -> None:
+        """A turn of the loop, and of the bare sockets."""
+        for bare in self.bare:
+            bare.drain()
+        await asyncio.sleep(0)
+
+    def untaken(self) -> bool:
+        """Whether a client still waits for the server to take its connection."""
+        clients = [key for side, key in self.by_name if side == "client"]
+        return self.server.is_serving() and any(("server", key) not in self.by_name for key in clients)
 
     def is_over(self, end: End) -> bool:
         if end.lost or end.eof or not end.events:

@@ -65,8 +65,11 @@ class Stranger:
             except BlockingIOError:
                 pass  # nothing was sent, and nothing shut down
             mine.close()
-        self._peer.close()
+        self.leave()
         return said
+
+    def leave(self) -> None:
+        self._peer.close()
 
 
 class Strangers:
@@ -109,6 +112,9 @@ class Strangers:
     def settle(self, fd: int) -> None:
         """`fd` was just closed: a stranger takes the number."""
         self.count += 1
+        if former := self._held.get(fd):
+            self.complaints.append(f"fd {fd}: a stranger's descriptor was closed")
+            former.leave()
         self._held[fd] = Stranger(fd)
 
     def note(self, call: str, fd: Any) -> None:
