@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import socket
 import time
 
 import pytest
@@ -273,3 +274,35 @@ def test_call_graph_fields_exist(world):
         return getattr(task, "_asyncio_awaited_by", None)
 
     assert world.run(body()) is None
+
+
+@pytest.mark.loop_debug
+async def test_slow_io_callbacks_are_logged(world, log_lines):
+    """A reader's callback and a protocol's `data_received`, both slow by the measure of a loop that allows nothing."""
+    loop = asyncio.get_running_loop()
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        came = loop.create_future()
+        loop.slow_callback_duration = 0.0
+        loop.add_reader(left, lambda: came.done() or came.set_result(left.recv(1)))
+        right.send(b"x")
+        await came
+        loop.remove_reader(left)
+        await turns()
+        assert [line for line in log_lines if "Executing" in line and "test_slow_io_callbacks" in line]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later", "call_at"])
+@pytest.mark.loop_debug
+async def test_wrong_thread_in_debug_mode(world, method, in_thread):
+    loop, said = asyncio.get_running_loop(), []
+
+    def elsewhere():
+        try:
+            getattr(loop, method)(*(() if method == "call_soon" else (0,)), print)
+        except RuntimeError as error:
+            said.append(str(error))
+
+    in_thread(elsewhere).join()
+    assert said == ["Non-thread-safe operation invoked on an event loop other than the current one"]
