@@ -35,6 +35,7 @@ from weft._io import make_poller
 from weft._io.spi import READ, WRITE, Poller
 from weft._net import dns, sendfile, sockcalls, tcp, tls, unix
 from weft._net import pipe as _pipe
+from weft._net.process import Children, subprocess_exec, subprocess_shell
 from weft._net.sockops import ensure_fd_no_transport
 
 __all__ = ["Loop"]
@@ -55,8 +56,6 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     # Not there yet. Said to type checkers, which would otherwise call the class abstract; calling one raises the
     # NotImplementedError of AbstractEventLoop.
     create_datagram_endpoint: Any
-    subprocess_exec: Any
-    subprocess_shell: Any
 
     def __init__(self, *, poller: str | Poller | None = None) -> None:
         # Before all that could fail, so that `__del__` of a loop half made finds it closed.
@@ -68,6 +67,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         self._generators = AsyncGenerators()
         self._executor = DefaultExecutor()
         self._signals = Signals()
+        self._children = Children()
         # The depth of origin tracking to go back to; None while it is not on for this loop.
         self._origin_depth: int | None = None
         self.set_debug(asyncio.coroutines._is_debug_mode())  # type: ignore[attr-defined]
@@ -136,6 +136,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         finally:
             self._closed = True
             registry.discard(self)
+            self._children.close()
             self._clear()
             self._executor.close()
             self._poller.close()
@@ -158,6 +159,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
             task._log_destroy_pending = False
         self._signals.forget()
         self._executor.forget()
+        self._children.forget()
         self._poller.forget()
         self._poller = fork.LostPoller(self._pid)
         self._thread_id = 0
@@ -267,6 +269,20 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     ) -> Coroutine[Any, Any, tuple[Any, Any]]:
         """Write to a file object of a pipe, FIFO, socket or terminal; gives transport and protocol."""
         return _pipe.connect_write_pipe(self, protocol_factory, pipe)
+
+    # -- child processes: the parameters are asyncio's, those of `subprocess.Popen` among them --
+
+    def subprocess_exec(
+        self, protocol_factory: Callable[[], Any], program: Any, *args: Any, **options: Any
+    ) -> Coroutine[Any, Any, tuple[Any, Any]]:
+        """Run a program; gives transport and protocol."""
+        return subprocess_exec(self, protocol_factory, program, *args, **options)
+
+    def subprocess_shell(
+        self, protocol_factory: Callable[[], Any], cmd: bytes | str, **options: Any
+    ) -> Coroutine[Any, Any, tuple[Any, Any]]:
+        """Run a command by the shell; gives transport and protocol."""
+        return subprocess_shell(self, protocol_factory, cmd, **options)
 
     # -- sockets that the caller keeps --
 
