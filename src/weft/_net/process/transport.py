@@ -170,7 +170,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         except BaseException:
             self.close()
             if self._proc is not None:
-                self._abandon_pipes()
+                if self._pending_calls is not None:
+                    self._give_up()
                 await self._wait()
             raise
 
@@ -202,17 +203,18 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         loop.call_soon(set_result_unless_cancelled, waiter)
         await waiter
 
-    def _abandon_pipes(self) -> None:
-        """The start failed halfway: what is not connected will not be. What is connected was closed."""
+    def _give_up(self) -> None:
+        """The start failed halfway, so the protocol never hears of the process. What is connected was closed already."""
         assert self._proc is not None
         for fd, stream in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
-            if stream is None:
-                continue
-            pipe = self._pipes[fd]
-            if pipe is None or pipe.pipe is None:
+            if stream is not None and getattr(self._pipes[fd], "pipe", None) is None:
                 stream.close()
                 del self._pipes[fd]
-        if self._returncode is not None and not self._finished:
+        self._protocol = asyncio.SubprocessProtocol()
+        self._pending_calls = None
+        if self._finished:
+            self._loop.call_soon(self._call_connection_lost)
+        else:
             self._try_finish()
 
     def _process_exited(self, returncode: int) -> None:
