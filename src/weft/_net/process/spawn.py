@@ -167,7 +167,8 @@ class Child:
         try:
             if forked is not None:
                 _forking[threading.get_ident()] = forked.release
-            popen = self._context.copy().run(subprocess.Popen, self._args, **self._options)
+            run: Any = self._context.copy().run
+            popen = run(subprocess.Popen, self._args, **self._options)
             pidfd = watch.open_pidfd(popen.pid)
         except BaseException as exc:
             self.error = exc

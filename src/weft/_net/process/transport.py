@@ -19,7 +19,6 @@ import asyncio
 import logging
 import signal
 import subprocess
-import sys
 import warnings
 from asyncio import base_subprocess
 from collections.abc import Callable
@@ -49,7 +48,9 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         options: dict[str, Any],
         extra: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(extra)
+        # What get_extra_info looks at.
+        self._info: dict[str, Any] = {} if extra is None else extra
+        super().__init__(self._info)
         self._loop: Any = loop
         self._protocol: Any = protocol
         self._closed = False
@@ -181,7 +182,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         if popen is not None:
             self._proc = popen
             self._pid = popen.pid
-            self._extra["subprocess"] = popen
+            self._info["subprocess"] = popen
             if self._loop.get_debug():
                 logger.debug("process %r created: pid %s", self._program, self._pid)
         set_result_unless_cancelled(self._started)
