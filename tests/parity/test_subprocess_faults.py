@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -347,27 +348,55 @@ def test_the_loop_is_closed_in_the_middle_of_the_start(world, monkeypatch):
 
 @pytest.mark.weft_only
 def test_the_loop_is_closed_before_it_takes_the_child(world, monkeypatch):
-    there = threading.Event()
+    go = threading.Event()
 
-    class Telling(subprocess.Popen):
+    class Slow(subprocess.Popen):
         def __init__(self, *args, **options):
+            assert go.wait(10)
             super().__init__(*args, **options)
-            there.set()
 
-    monkeypatch.setattr(subprocess, "Popen", Telling)
+    monkeypatch.setattr(subprocess, "Popen", Slow)
     loop = world.new_loop()
     task = loop.create_task(asyncio.create_subprocess_exec("sleep", "100", stdin=PIPE, stdout=PIPE))
     loop.run_until_complete(turns(1))
-    assert there.wait(10)
     task._log_destroy_pending = False
-    children = set(loop._children._all)
+    (child,) = loop._children._all
+    go.set()
+    while child.popen is None:
+        os.sched_yield()
     loop.close()
-    (child,) = children
-    while child.popen is None or child.popen.returncode is None:
+    while child.popen.returncode is None:
         os.sched_yield()
     assert child.popen.returncode == -signal.SIGKILL
     assert_no_children()
     world.take_reports()
+
+
+@pytest.mark.weft_only
+def test_the_loop_is_closed_when_it_has_just_taken_the_child(world, monkeypatch):
+    """The start never ends; when its coroutine is collected the child is killed."""
+    loop = world.new_loop()
+    children = []
+
+    async def connect(factory, pipe):
+        children.extend(loop._children._all)
+        loop.stop()
+        await asyncio.Event().wait()
+
+    loop.connect_write_pipe = connect
+    task = loop.create_task(asyncio.create_subprocess_exec("sleep", "100", stdin=PIPE))
+    loop.run_forever()
+    popen = children[0].popen
+    assert popen.returncode is None
+    loop.close()
+    world.take_reports()
+    del task, loop.connect_write_pipe
+    loop = None
+    gc.collect()
+    while popen.returncode is None:
+        os.sched_yield()
+    assert popen.returncode == -signal.SIGKILL
+    popen.stdin.close()
 
 
 @pytest.mark.weft_only

@@ -116,8 +116,9 @@ class Child:
         self._options = dict(options)
         if self._options.get("preexec_fn") is None:
             self._options = _vforkable(self._options)
-        self._on_start = on_start
-        self._on_exit = on_exit
+        # Dropped by `let_go`: the keeper must not keep the transport, which kills the child when it is collected.
+        self._on_start: Callable[[], None] | None = on_start
+        self._on_exit: Callable[[int], None] | None = on_exit
         # In which the callbacks run, and `preexec_fn`.
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
@@ -206,7 +207,8 @@ class Child:
                 watch.logger.debug("can't watch the pidfd of child process %d: %s", self.popen.pid, exc)
                 self._close_pidfd()
                 self._over.release()
-        self._on_start()
+        if self._on_start is not None:
+            self._on_start()
 
     # -- the end --
 
@@ -245,13 +247,15 @@ class Child:
         self._loop._children.discard(self)
         if by_pidfd:
             self._over.release()
-        self._on_exit(code)
+        if self._on_exit is not None:
+            self._on_exit(code)
 
     def let_go(self) -> None:
         """The loop is closed, or nobody waits for the start any more: the keeper reaps the child when it exits."""
         with self._lock:
             self._is_let_go = True
             popen = self.popen
+        self._on_start = self._on_exit = None
         if popen is None:
             # Not started yet: the keeper finds out when it is.
             return

@@ -168,6 +168,10 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             await self._connect_pipes()
         except (SystemExit, KeyboardInterrupt):
             raise
+        except GeneratorExit:
+            # The loop is closed: nothing can be awaited any more.
+            self.close()
+            raise
         except BaseException:
             self.close()
             if self._proc is not None:
