@@ -212,7 +212,13 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         """The start failed halfway, so the protocol never hears of the process. What is connected was closed already."""
         assert self._proc is not None
         for fd, stream in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
-            if stream is not None and getattr(self._pipes[fd], "pipe", None) is None:
+            if stream is None:
+                continue
+            pipe = self._pipes[fd]
+            if pipe is None or pipe.pipe is None:
+                # If it was about to be connected, its transport may still say that it is lost.
+                if pipe is not None:
+                    pipe.process = None
                 stream.close()
                 del self._pipes[fd]
         self._protocol = asyncio.SubprocessProtocol()
@@ -286,6 +292,7 @@ class WritePipe(asyncio.BaseProtocol):
     """The protocol of the child's stdin."""
 
     def __init__(self, process: SubprocessTransport, fd: int) -> None:
+        # None when it has nothing more to tell.
         self.process: Any = process
         self.fd = fd
         #: The pipe's transport; None until it is connected.
@@ -301,7 +308,8 @@ class WritePipe(asyncio.BaseProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.disconnected = True
         process, self.process = self.process, None
-        process._pipe_connection_lost(self.fd, exc)
+        if process is not None:
+            process._pipe_connection_lost(self.fd, exc)
 
     def pause_writing(self) -> None:
         self.process._protocol.pause_writing()
