@@ -22,7 +22,8 @@ from weft._net.transport import set_result_unless_cancelled
 class ReadPipeTransport(asyncio.ReadTransport):
     """The reading end of a pipe. All methods: the loop's thread; semantics as asyncio's pipe transport."""
 
-    __slots__ = ("__weakref__", "_state")
+    # Programs put their own `pause_reading` on the object, and so does CPython's test of child processes.
+    __slots__ = ("__dict__", "__weakref__", "_state")
 
     def __init__(self, loop: AnyLoop, pipe: Any, protocol: Any, waiter: asyncio.Future[None] | None = None) -> None:
         super().__init__({"pipe": pipe})
