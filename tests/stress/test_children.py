@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 
 import leaks
 import pytest
@@ -12,23 +11,29 @@ import pytest
 PIPE = asyncio.subprocess.PIPE
 
 
-def keepers():
-    return [thread for thread in threading.enumerate() if thread.name == "weft-child"]
+def threads():
+    return len(os.listdir("/proc/self/task"))
 
 
-def assert_nothing_left(fds):
-    with pytest.raises(ChildProcessError):
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    for thread in keepers():
-        thread.join(5)
-    assert not keepers()
-    assert leaks.open_fds() == fds
+@pytest.fixture
+def nothing_left():
+    """Call it at the end."""
+    count = threads()
+
+    def check(loop_fds):
+        with pytest.raises(ChildProcessError):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        while threads() > count:  # a thread that was told to end
+            os.sched_yield()
+        assert leaks.open_fds() == loop_fds
+
+    return check
 
 
 @pytest.mark.slow_test(60)
 @pytest.mark.parametrize("way", ["pidfd", "thread"])
 @pytest.mark.weft_only
-async def test_five_hundred_at_once(world, monkeypatch, way):
+async def test_five_hundred_at_once(world, monkeypatch, way, nothing_left):
     from weft._net.process import watch
 
     if way == "thread":
@@ -40,12 +45,12 @@ async def test_five_hundred_at_once(world, monkeypatch, way):
         return await process.wait()
 
     assert await asyncio.gather(*map(one, range(500))) == [number % 256 for number in range(500)]
-    assert_nothing_left(fds)
+    nothing_left(fds)
 
 
 @pytest.mark.slow_test(60)
 @pytest.mark.weft_only
-async def test_many_that_talk(world):
+async def test_many_that_talk(world, nothing_left):
     fds = leaks.open_fds()
 
     async def one(number):
@@ -58,12 +63,12 @@ async def test_many_that_talk(world):
     for _ in range(4):
         assert await asyncio.gather(*map(one, range(25))) == [0] * 25
     await asyncio.sleep(0)
-    assert_nothing_left(fds)
+    nothing_left(fds)
 
 
 @pytest.mark.slow_test(60)
 @pytest.mark.weft_only
-async def test_cancelled_at_any_point(world):
+async def test_cancelled_at_any_point(world, nothing_left):
     """Tasks are cancelled after more and more turns: none leaves anything behind."""
     fds = leaks.open_fds()
 
@@ -84,4 +89,4 @@ async def test_cancelled_at_any_point(world):
         assert task.cancelled() or task.exception() is None
     for _ in range(5):
         await asyncio.sleep(0)
-    assert_nothing_left(fds)
+    nothing_left(fds)
