@@ -23,6 +23,7 @@ import contextvars
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -326,7 +327,8 @@ def _vforkable(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("env") is None:
         # Until exec the child shares our memory: it would read the environment while the loop may be changing it.
         options = {**options, "env": dict(os.environb)}
-    if options.get("process_group") is None and not options.get("start_new_session"):
+    may_posix_spawn = sys.version_info >= (3, 13) or not options.get("close_fds", True)
+    if may_posix_spawn and options.get("process_group") is None and not options.get("start_new_session"):
         # Popen prefers `os.posix_spawn` where it can, which keeps the GIL until exec, and so stops the loop. It can't
         # where a process group is asked for; this one the child would be in anyway. (0: it is outside of our namespace.)
         group = os.getpgrp()
