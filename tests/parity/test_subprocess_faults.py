@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -140,6 +141,25 @@ async def test_close_of_what_has_exited_does_not_lose_the_code(world):
     process = await exited(9)
     process._transport.close()
     assert await process.wait() == 9
+
+
+@pytest.mark.weft_only
+@pytest.mark.parametrize("what", ["no descriptor is left", "the poller is full"])
+async def test_the_thread_waits_where_a_pidfd_fails(world, monkeypatch, what):
+    from weft._net.process import spawn
+
+    def fail(*args):
+        raise OSError(errno.EMFILE if what.startswith("no ") else errno.ENOSPC, what)
+
+    if what.startswith("no "):
+        monkeypatch.setattr(os, "pidfd_open", fail)
+    else:
+        monkeypatch.setattr(spawn, "watch_fd", fail)
+    process = await asyncio.create_subprocess_shell("exit 9")
+    assert await process.wait() == 9
+    process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
+    process.terminate()
+    assert await process.wait() == -signal.SIGTERM
 
 
 async def test_kill_twice_and_later(world):
