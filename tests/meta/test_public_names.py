@@ -36,7 +36,7 @@ DEVIATIONS = {
 
 # Methods that return the coroutine of another module's function: one coroutine less for each call.
 GIVE_A_COROUTINE_ON = {
-    *("connect_read_pipe", "connect_write_pipe", "create_datagram_endpoint"),
+    *("connect_read_pipe", "connect_write_pipe", "create_datagram_endpoint", "subprocess_exec", "subprocess_shell"),
     *("connect_accepted_socket", "create_connection", "create_server", "create_unix_connection", "create_unix_server"),
     *("getaddrinfo", "getnameinfo", "sock_accept", "sock_connect", "sock_recv", "sock_recv_into", "sock_sendall"),
     *(
