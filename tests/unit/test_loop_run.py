@@ -232,12 +232,6 @@ def test_coroutine_functions_are_known_as_such(world, loop):
         assert not isinstance(mocked, mock.AsyncMock)
 
 
-@pytest.mark.weft_only
-def test_what_is_not_there_yet(world, loop):
-    with pytest.raises(NotImplementedError):
-        loop.run_until_complete(loop.subprocess_exec(asyncio.SubprocessProtocol, "true"))
-
-
 # -- debug mode --
 
 
