@@ -19,19 +19,10 @@ from weft._net.dns import AddrInfo, ensure_resolved, interleave
 from weft._net.server import Server
 from weft._net.sockcalls import sock_connect
 from weft._net.sockops import HAS_IPV6, AnyLoop, check_not_ssl, set_reuseport
+from weft._net.tls import check_server_ssl, check_ssl_timeouts, make_tls_transport
 from weft._net.transport import make_stream_transport
 
 _Made = tuple[Any, Any]
-
-
-def check_ssl_timeouts(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> None:
-    """Refuse TLS time-outs without TLS. `ssl` falsy means none."""
-    if ssl:
-        return
-    if handshake_timeout is not None:
-        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
-    if shutdown_timeout is not None:
-        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
 
 
 async def create_connection(
@@ -223,8 +214,6 @@ async def make_connection(
         waiter: asyncio.Future[None] | None = loop.create_future()
         transport: Any
         if ssl:
-            from weft._net.tls import make_tls_transport
-
             transport = make_tls_transport(
                 loop,
                 sock,
@@ -299,9 +288,7 @@ async def create_server(
     start_serving: bool = True,
 ) -> Server:
     """As `loop.create_server` of CPython 3.14, on every version."""
-    if isinstance(ssl, bool):
-        raise TypeError("ssl argument must be an SSLContext or None")
-    check_ssl_timeouts(ssl is not None, ssl_handshake_timeout, ssl_shutdown_timeout)
+    check_server_ssl(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     if sock is not None:
         check_not_ssl(sock)
     if host is not None or port is not None:

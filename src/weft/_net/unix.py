@@ -14,7 +14,8 @@ from typing import Any
 from weft._net.server import Server
 from weft._net.sockcalls import sock_connect
 from weft._net.sockops import AnyLoop
-from weft._net.tcp import check_ssl_timeouts, make_connection
+from weft._net.tcp import make_connection
+from weft._net.tls import check_server_ssl, check_ssl_timeouts
 
 
 def _check_unix_stream(sock: socket.socket) -> None:
@@ -85,9 +86,7 @@ async def create_unix_server(
     cleanup_socket: bool | None = None,
 ) -> Server:
     """As `loop.create_unix_server`. `cleanup_socket` None is the version's habit: the path is removed from 3.13 on."""
-    if isinstance(ssl, bool):
-        raise TypeError("ssl argument must be an SSLContext or None")
-    check_ssl_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+    check_server_ssl(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
     if cleanup_socket is None:
         cleanup_socket = sys.version_info >= (3, 13)
     if path is not None:

@@ -1,0 +1,648 @@
+"""The state machine of a TLS connection: the protocol of the transport below, the engine of the `TLSTransport` above.
+
+Rules for whoever edits:
+
+- `_state` goes UNWRAPPED → HANDSHAKE → WRAPPED → FLUSHING → SHUTDOWN, and to UNWRAPPED from anywhere. Only in WRAPPED and
+  FLUSHING is plaintext read or sent. FLUSHING: the end has begun and what has arrived is still delivered; SHUTDOWN: our
+  close_notify is said, the peer's is awaited.
+- `_app` is what the protocol above has seen: connection_made, eof_received and connection_lost at most once each, in
+  that order, and connection_lost only after connection_made.
+- Writing. What a callback writes waits in `_chunks` as plaintext (bytes only) until the callback returns, and becomes as
+  few records and one write below. As in `stream`, nobody may see what asyncio would have sent already: who reports the
+  size of the buffer, ends the connection or judges it calls `_encrypt` first.
+- Any call of the protocol above may close, abort or write: look at `_state` again after it.
+- The end is bounded: a timer runs from the first step of the shutdown until connection_lost.
+
+Everything here runs in the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from _thread import get_ident
+from asyncio import constants
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any
+
+from weft._core.handle import Flushable
+from weft._net.sockops import AnyLoop
+from weft._net.stream import FLUSH_BYTES, Stream
+from weft._net.tls.record import RECORD_BYTES, RecordLayer
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Iterable
+
+    from weft._net.tls.transport import TLSTransport
+
+_UNWRAPPED = 0
+_HANDSHAKE = 1
+_WRAPPED = 2
+_FLUSHING = 3
+_SHUTDOWN = 4
+
+_APP_INIT = 0
+_APP_MADE = 1
+_APP_EOF = 2
+_APP_LOST = 3
+
+STATES = ("unwrapped", "handshake", "open", "closing", "shutdown")
+
+#: asyncio's own, in seconds and KiB. Typeshed leaves some out.
+_CONSTANTS: Any = constants
+HANDSHAKE_TIMEOUT_S: float = _CONSTANTS.SSL_HANDSHAKE_TIMEOUT
+SHUTDOWN_TIMEOUT_S: float = _CONSTANTS.SSL_SHUTDOWN_TIMEOUT
+READ_HIGH_BYTES: int = _CONSTANTS.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024
+WRITE_HIGH_BYTES: int = _CONSTANTS.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
+#: From this many dropped writes on, each one is logged.
+DROPPED_WRITES_LOGGED: int = _CONSTANTS.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+_FLUSH_BYTES = FLUSH_BYTES
+_RECORD_BYTES = RECORD_BYTES
+
+
+def water_marks(high: Any, low: Any, default_high: int) -> tuple[Any, Any]:
+    """(high, low), each as given or derived from the other as asyncio does."""
+    if high is None:
+        high = default_high if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return high, low
+
+
+class TLSConnection(Flushable):
+    """One TLS connection over any asyncio-like transport, whose protocol it is."""
+
+    __slots__ = (
+        "_app",
+        "_buffered",
+        "_chunks",
+        "_conn_lost",
+        "_context",
+        "_eof",
+        "_face",
+        "_handshake_timeout_s",
+        "_handshaken",
+        "_in_dirty",
+        "_loop",
+        "_protocol",
+        "_read_high",
+        "_read_low",
+        "_reading",
+        "_reading_paused",
+        "_records",
+        "_shutdown_timeout_s",
+        "_size",
+        "_sslcontext",
+        "_state",
+        "_stream",
+        "_timer",
+        "_transport",
+        "_transport_full",
+        "_transport_paused",
+        "_waiter",
+        "_write_high",
+        "_write_low",
+        "_writing_paused",
+    )
+
+    def __init__(
+        self,
+        loop: AnyLoop,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: asyncio.Future[None] | None,
+        server_side: bool,
+        server_hostname: str | None,
+        handshake_timeout_s: float,
+        shutdown_timeout_s: float,
+        call_connection_made: bool,
+    ) -> None:
+        self._is_step = False
+        self._loop = loop
+        self._sslcontext = sslcontext
+        self._records = RecordLayer(sslcontext, server_side, server_hostname)
+        self._handshake_timeout_s = handshake_timeout_s
+        self._shutdown_timeout_s = shutdown_timeout_s
+        self._waiter = waiter
+        #: None until the transport above is made, and after connection_lost: that breaks the cycle.
+        self._face: TLSTransport | None = None
+        #: The transport below; None before connection_made and after connection_lost.
+        self._transport: Any = None
+        #: The stream of that transport, if it is one of ours: calls go straight to it.
+        self._stream: Stream | None = None
+        #: Where callbacks that this object schedules run; None is the context of whoever causes them.
+        self._context: contextvars.Context | None = None
+        self._state = _UNWRAPPED
+        self._app = _APP_INIT if call_connection_made else _APP_MADE
+        self._protocol: Any = None
+        self._buffered = False
+        self._handshaken = False
+        #: The transport below has no more to read.
+        self._eof = False
+        #: Counts the writes dropped after the end.
+        self._conn_lost = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._in_dirty = False
+        #: `_read` is on the stack: it will send what is written meanwhile.
+        self._reading = False
+        self._reading_paused = False
+        self._writing_paused = False
+        #: We have paused the reading of the transport below.
+        self._transport_paused = False
+        #: The transport below has called pause_writing.
+        self._transport_full = False
+        self._read_high: Any = READ_HIGH_BYTES
+        self._read_low: Any = READ_HIGH_BYTES // 4
+        self._write_high: Any = WRITE_HIGH_BYTES
+        self._write_low: Any = WRITE_HIGH_BYTES // 4
+        self._set_protocol(protocol)
+
+    def __repr__(self) -> str:
+        return f"<{self.__class__.__name__} {STATES[self._state]} over {self._transport!r}>"
+
+    def _set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+
+    # ------------------------------------------------------------------------- called by the transport below
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        stream = getattr(transport, "_stream", None)
+        if isinstance(stream, Stream):
+            self._stream = stream
+            if self._context is None:
+                self._context = stream._context
+        if self._loop._debug:
+            logger.debug("%r starts SSL handshake", self)
+        self._state = _HANDSHAKE
+        if self._face is not None and self._face._closed:
+            # Given up before it began.
+            self._abort(None)
+            return
+        self._timer = self._loop.call_later(
+            self._handshake_timeout_s, self._check_handshake_timeout, context=self._context
+        )
+        self._shake_hands()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._drop_chunks()
+        self._conn_lost += 1
+        face, self._face = self._face, None
+        if face is not None:
+            face._closed = True
+        in_handshake = not self._handshaken
+        if self._state != _HANDSHAKE and (self._app == _APP_MADE or self._app == _APP_EOF):
+            self._app = _APP_LOST
+            self._loop.call_soon(self._protocol.connection_lost, exc, context=self._context)
+        self._state = _UNWRAPPED
+        self._transport = None
+        self._stream = None
+        self._protocol = None
+        self._cancel_timer()
+        if exc is None and in_handshake:
+            # asyncio tells the waiter that all is well.
+            exc = ConnectionAbortedError("the connection was closed during the SSL handshake")
+        self._wake_waiter(exc)
+
+    def data_received(self, data: Any) -> None:
+        if type(data) is not bytes:
+            data = bytes(data)
+        self._records.feed(data)
+        state = self._state
+        if state == _WRAPPED:
+            self._read()
+        elif state == _HANDSHAKE:
+            self._shake_hands()
+        elif state == _FLUSHING:
+            self._finish_reading()
+        elif state == _SHUTDOWN:
+            self._shake_off()
+
+    def eof_received(self) -> bool | None:
+        self._eof = True
+        try:
+            if self._loop._debug:
+                logger.debug("%r received EOF", self)
+            state = self._state
+            if state == _HANDSHAKE:
+                self._handshake_failed(ConnectionResetError())
+            elif state == _WRAPPED:
+                self._state = _FLUSHING
+                if self._reading_paused:
+                    # What has arrived is delivered when the protocol reads again.
+                    return True
+                self._finish_reading()
+            elif state == _FLUSHING:
+                self._encrypt()
+                self._state = _SHUTDOWN
+                self._shake_off()
+            elif state == _SHUTDOWN:
+                self._shake_off()
+        except Exception:
+            if self._transport is not None:
+                self._transport.close()
+            raise
+        return None
+
+    def pause_writing(self) -> None:
+        self._transport_full = True
+
+    def resume_writing(self) -> None:
+        self._transport_full = False
+        self._send_records()
+
+    # ------------------------------------------------------------------------------------------------ handshake
+
+    def _check_handshake_timeout(self) -> None:
+        if self._state == _HANDSHAKE:
+            self._fatal_error(
+                ConnectionAbortedError(
+                    f"SSL handshake is taking longer than {self._handshake_timeout_s} seconds: aborting the connection"
+                ),
+                "Fatal error on transport",
+            )
+
+    def _shake_hands(self) -> None:
+        try:
+            done = self._records.handshake()
+        except ssl.SSLError as exc:
+            self._handshake_failed(exc)
+            return
+        if done:
+            self._handshake_done()
+        else:
+            self._send_records()
+
+    def _handshake_failed(self, exc: Exception) -> None:
+        self._cancel_timer()
+        self._state = _UNWRAPPED
+        if isinstance(exc, ssl.CertificateError):
+            self._fatal_error(exc, "SSL handshake failed on verifying the certificate")
+        else:
+            self._fatal_error(exc, "SSL handshake failed")
+        self._wake_waiter(exc)
+
+    def _handshake_done(self) -> None:
+        self._cancel_timer()
+        self._state = _WRAPPED
+        self._handshaken = True
+        if self._loop._debug:
+            logger.debug("%r: SSL handshake is done", self)
+        if self._app == _APP_INIT:
+            self._app = _APP_MADE
+            self._protocol.connection_made(self._face)
+        self._wake_waiter(None)
+        self._read()
+
+    def _wake_waiter(self, exc: BaseException | None) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None or waiter.done():
+            return
+        if exc is not None:
+            waiter.set_exception(exc)
+        else:
+            waiter.set_result(None)
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    # -------------------------------------------------------------------------------------------------- reading
+
+    def _read(self) -> None:
+        """Give the protocol what has arrived, then send what it wrote."""
+        if self._state != _WRAPPED and self._state != _FLUSHING:
+            return
+        try:
+            if not self._reading_paused:
+                reading = self._reading
+                self._reading = True
+                try:
+                    if self._buffered:
+                        self._read_into_protocol()
+                    else:
+                        data = self._records.receive()
+                        if len(data) > 0:
+                            self._protocol.data_received(data)
+                finally:
+                    self._reading = reading
+                if self._records.ended:
+                    self._tell_eof()
+                    self._start_shutdown()
+                self._encrypt()
+            self._control_transport_reading()
+        except Exception as exc:
+            self._fatal_error(exc, "Fatal error on SSL protocol")
+
+    def _read_into_protocol(self) -> None:
+        target = self._protocol.get_buffer(self._records.incoming_size())
+        size = len(target)
+        if size == 0:
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        count = self._records.receive_into(memoryview(target))
+        if count == size and not self._records.ended:
+            # There may be more; the loop's other callbacks come first.
+            self._loop.call_soon(self._read, context=self._context)
+        if count > 0:
+            self._protocol.buffer_updated(count)
+
+    def _tell_eof(self) -> None:
+        if self._app != _APP_MADE:
+            return
+        self._app = _APP_EOF
+        try:
+            if self._protocol.eof_received():
+                logger.warning("returning true from eof_received() has no effect when using ssl")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Error calling eof_received()")
+
+    def _pause_reading(self) -> None:
+        self._reading_paused = True
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self._loop.call_soon(self._go_on_reading, context=self._context)
+
+    def _go_on_reading(self) -> None:
+        state = self._state
+        if state == _WRAPPED:
+            self._read()
+        elif state == _FLUSHING:
+            self._finish_reading()
+        elif state == _SHUTDOWN:
+            self._shake_off()
+
+    def _control_transport_reading(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if not (self._reading_paused or self._transport_paused or self._buffered):
+            return  # everything was read
+        size = self._records.incoming_size()
+        if size >= self._read_high and not self._transport_paused:
+            self._transport_paused = True
+            transport.pause_reading()
+        elif size <= self._read_low and self._transport_paused:
+            self._transport_paused = False
+            transport.resume_reading()
+
+    def _set_read_limits(self, high: Any, low: Any) -> None:
+        self._read_high, self._read_low = water_marks(high, low, READ_HIGH_BYTES)
+        self._control_transport_reading()
+
+    # -------------------------------------------------------------------------------------------------- writing
+
+    def write(self, data: Any) -> None:
+        if type(data) is bytes:
+            chunk = data
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            # Its owner may change it before this callback returns.
+            chunk = bytes(data)
+        else:
+            raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
+        if len(chunk) == 0:
+            return
+        if self._state != _WRAPPED and self._state != _HANDSHAKE:
+            self._count_dropped_write()
+            return
+        self._append(chunk)
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
+        if self._state != _WRAPPED and self._state != _HANDSHAKE:
+            self._count_dropped_write()
+            return
+        for chunk in chunks:
+            if len(chunk) > 0:
+                self._append(chunk)
+
+    def _append(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._state != _WRAPPED:
+            return  # sent when the handshake is done
+        if self._size > _FLUSH_BYTES:
+            self._encrypt_guarded()
+        elif not self._in_dirty and not self._reading:
+            if self._loop._thread_id != get_ident():
+                self._encrypt_guarded()
+            else:
+                self._in_dirty = True
+                self._loop._mark_dirty(self)
+
+    def _count_dropped_write(self) -> None:
+        if self._conn_lost >= DROPPED_WRITES_LOGGED:
+            logger.warning("SSL connection is closed")
+        self._conn_lost += 1
+
+    def _flush(self) -> None:
+        self._in_dirty = False
+        if self._size > 0:
+            self._encrypt_guarded()
+
+    def _encrypt_guarded(self) -> None:
+        try:
+            self._encrypt()
+        except Exception as exc:
+            self._fatal_error(exc, "Fatal error on SSL protocol")
+
+    def _encrypt(self) -> None:
+        """Make records of what is pending and hand them to the transport below."""
+        if self._size > 0 and (self._state == _WRAPPED or self._state == _FLUSHING):
+            chunks = self._chunks
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            size = len(data)
+            # Taken out first: the transport below may call back.
+            self._chunks = []
+            self._size = 0
+            records = self._records
+            sent = records.send(data)
+            if sent < size and sent >= 0:
+                view = memoryview(data)
+                while sent < size:
+                    count = records.send(view[sent : sent + _RECORD_BYTES])
+                    if count < 0:
+                        break
+                    sent += count
+            if sent < size:
+                # OpenSSL wants to hear from the peer first; `_read` comes here again.
+                rest = data if sent <= 0 else data[sent:]
+                self._chunks.insert(0, rest)
+                self._size += len(rest)
+        self._send_records()
+
+    def _send_records(self) -> None:
+        if not self._transport_full and self._transport is not None:
+            data = self._records.take()
+            if len(data) > 0:
+                if self._stream is not None:
+                    self._stream.write(data)
+                else:
+                    self._transport.write(data)
+        self._control_writing()
+
+    def _drop_chunks(self) -> None:
+        self._chunks = []
+        self._size = 0
+        self._records.take()
+
+    def _buffer_size(self) -> int:
+        if self._state == _WRAPPED:
+            self._encrypt_guarded()
+        return self._records.outgoing_size() + self._size
+
+    def _set_write_limits(self, high: Any, low: Any) -> None:
+        self._write_high, self._write_low = water_marks(high, low, WRITE_HIGH_BYTES)
+        self._buffer_size()
+        self._control_writing()
+
+    def _control_writing(self) -> None:
+        size = self._records.outgoing_size() + self._size
+        if size >= self._write_high and not self._writing_paused:
+            self._writing_paused = True
+            self._tell_flow("pause_writing")
+        elif self._writing_paused and size <= self._write_low:
+            self._writing_paused = False
+            self._tell_flow("resume_writing")
+
+    def _tell_flow(self, method: str) -> None:
+        protocol = self._protocol
+        if protocol is None:
+            return
+        try:
+            if method == "pause_writing":
+                protocol.pause_writing()
+            else:
+                protocol.resume_writing()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self._loop.call_exception_handler(
+                {
+                    "message": f"protocol.{method}() failed",
+                    "exception": exc,
+                    "transport": self._face,
+                    "protocol": self,
+                }
+            )
+
+    # -------------------------------------------------------------------------------------------------- ending
+
+    def _start_shutdown(self) -> None:
+        if self._state == _HANDSHAKE:
+            self._mark_closed()
+            self._abort(None)
+        elif self._state == _WRAPPED:
+            self._mark_closed()
+            self._encrypt_guarded()
+            if self._state != _WRAPPED:
+                return  # the protocol aborted when it was told to pause
+            self._state = _FLUSHING
+            self._bound_shutdown()
+            self._finish_reading()
+
+    def _mark_closed(self) -> None:
+        if self._face is not None:
+            self._face._closed = True
+
+    def _bound_shutdown(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(
+                self._shutdown_timeout_s, self._check_shutdown_timeout, context=self._context
+            )
+
+    def _check_shutdown_timeout(self) -> None:
+        self._timer = None
+        if self._state == _FLUSHING or self._state == _SHUTDOWN:
+            self._force_transport(TimeoutError("SSL shutdown timed out"))
+
+    def _finish_reading(self) -> None:
+        self._read()
+        if self._state == _FLUSHING:
+            self._state = _SHUTDOWN
+            self._shake_off()
+
+    def _shake_off(self) -> None:
+        """Say close_notify, and close the transport below once the peer has said it, or can't any more."""
+        try:
+            done = True if self._eof else self._records.shutdown()
+        except ssl.SSLError as exc:
+            self._cancel_timer()
+            self._fatal_error(exc, "Fatal error on transport")
+            return
+        if not done:
+            self._send_records()
+            return
+        # Even a transport that is full takes the last of it: closing, it sends what it holds.
+        self._transport_full = False
+        self._send_records()
+        self._tell_eof()
+        if self._transport is not None:
+            # close() sends what is left first, which a peer that doesn't read can delay for ever.
+            self._bound_shutdown()
+            self._loop.call_soon(self._close_transport, context=self._context)
+
+    def _close_transport(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _abort(self, exc: BaseException | None) -> None:
+        if exc is None and self._state == _WRAPPED:
+            # asyncio would have offered this to the kernel when it was written.
+            self._encrypt_guarded()
+        self._state = _UNWRAPPED
+        self._force_transport(exc)
+
+    def _force_transport(self, exc: BaseException | None) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if exc is None:
+            transport.abort()
+            return
+        force = getattr(transport, "_force_close", None)
+        if force is None:
+            transport.abort()
+        else:
+            force(exc)
+
+    def _fatal_error(self, exc: BaseException, message: str) -> None:
+        transport = self._transport
+        self._force_transport(exc)
+        if isinstance(exc, OSError):
+            if self._loop._debug:
+                logger.debug("%r: %s", self, message, exc_info=sys.exc_info()[1] or exc)
+        elif not isinstance(exc, asyncio.CancelledError):
+            self._loop.call_exception_handler(
+                {"message": message, "exception": exc, "transport": transport, "protocol": self}
+            )
+
+    # ------------------------------------------------------------------------------------------------- asked for
+
+    def _info(self, name: str, default: Any) -> Any:
+        if name == "sslcontext":
+            return self._sslcontext
+        if self._handshaken:
+            # Asked of the object when wanted: kept, they would take memory for each connection.
+            if name == "ssl_object":
+                return self._records.ssl_object
+            if name == "peercert":
+                return self._records.ssl_object.getpeercert()
+            if name == "cipher":
+                return self._records.ssl_object.cipher()
+            if name == "compression":
+                return self._records.ssl_object.compression()
+        if self._transport is not None:
+            return self._transport.get_extra_info(name, default)
+        return default

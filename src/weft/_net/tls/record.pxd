@@ -1,0 +1,33 @@
+cimport cython
+
+cdef Py_ssize_t _RECORD_BYTES, _SLICE_BYTES
+
+
+cdef class RecordLayer:
+    cdef Py_ssize_t _at
+    cdef bytes _data
+    cdef readonly object _incoming
+    cdef bint _leftover
+    cdef readonly object _outgoing
+    cdef object _raw
+    cdef readonly bint ended
+    cdef readonly object ssl_object
+
+    cpdef feed(self, bytes data)
+    cdef _feed_all(self)
+    @cython.locals(size=Py_ssize_t, end=Py_ssize_t)
+    cdef _feed_slice(self)
+    @cython.locals(waiting=Py_ssize_t)
+    cdef Py_ssize_t _readable(self) except -1
+    @cython.locals(first=bytes, piece=bytes, pieces=list, wanted=Py_ssize_t, count=Py_ssize_t)
+    cpdef bytes receive(self)
+    @cython.locals(rest=bytes)
+    cdef bytes _receive_rest(self, bytes first, list pieces)
+    @cython.locals(size=Py_ssize_t, offset=Py_ssize_t, count=Py_ssize_t)
+    cpdef Py_ssize_t receive_into(self, object target) except -1
+    cpdef Py_ssize_t incoming_size(self) except -1
+    cpdef Py_ssize_t send(self, object data) except -2
+    cpdef Py_ssize_t outgoing_size(self) except -1
+    cpdef bytes take(self)
+    cpdef bint handshake(self) except -1
+    cpdef bint shutdown(self) except -1

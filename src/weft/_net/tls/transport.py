@@ -1,0 +1,128 @@
+"""The face of a TLS connection that protocols and users see: a real `asyncio.Transport`.
+
+It holds the state machine, as `StreamTransport` holds its stream, and for the same reason. Private names kept because
+others use them: `_start_tls_compatible` (start_tls, aiohttp), `_sendfile_compatible` and `_protocol_paused` (sendfile),
+`_force_close` (a TLS connection above this one), `_ssl_protocol` and `_loop` (libraries written for asyncio).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from asyncio import constants
+from typing import TYPE_CHECKING, Any
+
+from weft._net.tls.connection import TLSConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class TLSTransport(asyncio.Transport):
+    """A TLS connection. All methods: the loop's thread; semantics as asyncio's TLS transport.
+
+    Differs: what a callback writes is encrypted and sent when the callback returns (at once above 64 KiB).
+    """
+
+    __slots__ = ("__weakref__", "_closed", "_ssl_protocol")
+
+    _start_tls_compatible = True
+    _sendfile_compatible: Any = constants._SendfileMode.FALLBACK
+
+    def __init__(self, connection: TLSConnection) -> None:
+        self._ssl_protocol = connection
+        self._closed = False
+        connection._face = self
+
+    def __repr__(self) -> str:
+        state = "closing" if self._closed else "open"
+        return f"<{self.__class__.__name__} {state} over {self._ssl_protocol._transport!r}>"
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if not getattr(self, "_closed", True):
+            self._closed = True
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`sslcontext`, and once the handshake is over `ssl_object`, `peercert`, `cipher`, `compression`; else what the
+        transport below answers."""
+        return self._ssl_protocol._info(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._ssl_protocol._set_protocol(protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        protocol: asyncio.BaseProtocol = self._ssl_protocol._protocol
+        return protocol
+
+    def is_closing(self) -> bool:
+        if self._closed:
+            return True
+        below = self._ssl_protocol._transport
+        return below is not None and bool(below.is_closing())
+
+    def close(self) -> None:
+        """Send what is pending and say close_notify; connection_lost comes when the peer has answered, or the shutdown
+        time-out is over."""
+        if not self._closed:
+            self._closed = True
+            self._ssl_protocol._start_shutdown()
+
+    def abort(self) -> None:
+        self._force_close(None)
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        self._closed = True
+        self._ssl_protocol._abort(exc)
+
+    def is_reading(self) -> bool:
+        return not self._ssl_protocol._reading_paused
+
+    def pause_reading(self) -> None:
+        self._ssl_protocol._pause_reading()
+
+    def resume_reading(self) -> None:
+        self._ssl_protocol._resume_reading()
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self._ssl_protocol.write(data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        self._ssl_protocol.writelines(list_of_data)
+
+    def write_eof(self) -> None:
+        """TLS has no half-closed connections here: raises NotImplementedError, as asyncio does."""
+        raise NotImplementedError
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        size: int = self._ssl_protocol._buffer_size()
+        return size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._ssl_protocol._write_low, self._ssl_protocol._write_high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._ssl_protocol._set_write_limits(high, low)
+
+    def get_read_buffer_size(self) -> int:
+        """Bytes of ciphertext that wait to be read."""
+        return self._ssl_protocol._records.incoming_size()
+
+    def get_read_buffer_limits(self) -> tuple[int, int]:
+        return self._ssl_protocol._read_low, self._ssl_protocol._read_high
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Marks of ciphertext, in bytes, at which the transport below stops and goes on reading. Defaults: 256 KiB, a
+        quarter."""
+        self._ssl_protocol._set_read_limits(high, low)
+
+    @property
+    def _loop(self) -> Any:
+        return self._ssl_protocol._loop
+
+    @property
+    def _protocol_paused(self) -> bool:
+        return bool(self._ssl_protocol._writing_paused)
