@@ -174,7 +174,8 @@ def _io_sample(plan: Plan, row: Server, subject: Subject, names: str) -> dict[st
     try:
         port = json.loads(server.read())["port"]
         arguments = ["127.0.0.1", port, row.connections, row.size_bytes, 30, plan.messages]
-        load = _Dialogue([*plan.load, *map(str, arguments)], dict(os.environ), load_core)
+        command = [sys.executable, "-m", "benchmarks.load_tls"] if row.tls else plan.load
+        load = _Dialogue([*command, *map(str, arguments)], dict(os.environ), load_core)
         load.read()
         server.say("usage")
         before = json.loads(server.read())

@@ -18,12 +18,16 @@ class Connection:
     __slots__ = ("began_ns", "received", "selector", "sent", "sock")
 
     def __init__(self, address: tuple[str, int], selector: selectors.BaseSelector) -> None:
-        self.sock = socket.create_connection(address)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = self._connect(address)
         self.sock.setblocking(False)
         self.selector = selector
         self.sent = self.received = self.began_ns = 0
         selector.register(self.sock, selectors.EVENT_READ, self)
+
+    def _connect(self, address: tuple[str, int]) -> socket.socket:
+        sock = socket.create_connection(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def start(self, pattern: bytes) -> None:
         self.sent = self.received = 0
@@ -75,11 +79,11 @@ def run(selector: selectors.BaseSelector, clients: list[Connection], pattern: by
     return latencies
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], connection: type[Connection] = Connection) -> int:
     host, port, connections, size, warm_up, messages = arguments[0], *map(int, arguments[1:])
     pattern = bytes((i * 31 + i // 251) & 255 for i in range(size))
     selector = selectors.DefaultSelector()
-    clients = [Connection((host, port), selector) for _ in range(connections)]
+    clients = [connection((host, port), selector) for _ in range(connections)]
     run(selector, clients, pattern, warm_up * connections)
     print("warm", flush=True)
     if not sys.stdin.readline():

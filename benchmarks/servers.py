@@ -6,11 +6,16 @@ The load comes from another process on another core (`load`): closed loop, one m
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-__all__ = ["SERVERS", "Server"]
+__all__ = ["CERTIFICATES", "SERVERS", "Server"]
+
+#: A server's certificate with its key, and the authority that vouches for it.
+CERTIFICATES = Path(__file__).resolve().parent.parent / "tests" / "certs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Server:
 
     start:       `await start(names, size_bytes)` listens on a free port of 127.0.0.1 and returns the asyncio server
     own:         as `rows.Row.own`
+    tls:         the load speaks TLS
     """
 
     name: str
@@ -27,6 +33,7 @@ class Server:
     size_bytes: int
     connections: int
     own: tuple[str, ...] = ()
+    tls: bool = False
 
 
 class _Echo(asyncio.Protocol):
@@ -41,6 +48,12 @@ class _Echo(asyncio.Protocol):
 
 async def _protocol(names: Any, size_bytes: int) -> Any:
     return await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0, backlog=1024)
+
+
+async def _tls(names: Any, size_bytes: int) -> Any:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATES / "server.pem")
+    return await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0, backlog=1024, ssl=context)
 
 
 async def _streams(names: Any, size_bytes: int) -> Any:
@@ -58,4 +71,7 @@ async def _streams(names: Any, size_bytes: int) -> Any:
 SERVERS: tuple[Server, ...] = (
     Server("tcp_protocol", "TCP echo, Protocol, 1 KiB × 100 connections", _protocol, 1024, 100),
     Server("tcp_streams", "TCP echo, streams, 1 KiB × 100 connections", _streams, 1024, 100, own=("start_server",)),
+    Server("tls_1", "TLS echo, Protocol, 1 KiB × 1 connection", _tls, 1024, 1, tls=True),
+    Server("tls_100", "TLS echo, Protocol, 1 KiB × 100 connections", _tls, 1024, 100, tls=True),
+    Server("tls_bulk", "TLS echo, Protocol, 100 KiB × 10 connections", _tls, 100 * 1024, 10, tls=True),
 )

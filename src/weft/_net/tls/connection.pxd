@@ -70,6 +70,7 @@ cdef class TLSConnection(Flushable):
     cpdef _set_read_limits(self, object high, object low)
     cpdef write(self, object data)
     cpdef writelines(self, object list_of_data)
+    cpdef _hold(self, bytes chunk)
     cdef _append(self, bytes chunk)
     cdef _count_dropped_write(self)
     cdef _flush(self)

@@ -427,9 +427,12 @@ class TLSConnection(Flushable):
             if len(chunk) > 0:
                 self._append(chunk)
 
-    def _append(self, chunk: bytes) -> None:
+    def _hold(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._size += len(chunk)
+
+    def _append(self, chunk: bytes) -> None:
+        self._hold(chunk)
         if self._state != _WRAPPED:
             return  # sent when the handshake is done
         if self._size > _FLUSH_BYTES:

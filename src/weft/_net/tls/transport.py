@@ -2,7 +2,8 @@
 
 It holds the state machine, as `StreamTransport` holds its stream, and for the same reason. Private names kept because
 others use them: `_start_tls_compatible` (start_tls, aiohttp), `_sendfile_compatible` and `_protocol_paused` (sendfile),
-`_force_close` (a TLS connection above this one), `_ssl_protocol` and `_loop` (libraries written for asyncio).
+`_force_close` (a TLS connection above this one), `_ssl_protocol` and `_loop` (libraries written for asyncio),
+`_test__append_write_backlog` (CPython's test of data that trails behind a shutdown).
 """
 
 from __future__ import annotations
@@ -89,6 +90,9 @@ class TLSTransport(asyncio.Transport):
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         self._ssl_protocol.writelines(list_of_data)
+
+    def _test__append_write_backlog(self, data: bytes) -> None:
+        self._ssl_protocol._hold(data)
 
     def write_eof(self) -> None:
         """TLS has no half-closed connections here: raises NotImplementedError, as asyncio does."""
