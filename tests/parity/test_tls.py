@@ -1,0 +1,301 @@
+"""TLS transports: data, flow control, what they tell of themselves, shutdown, start_tls."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+from tcp_pair import Pair, Recorder
+from tls_pair import CERTS, TLSPair, client_context, server_context
+from worlds import turns
+
+
+async def test_echo(world):
+    async with TLSPair() as pair:
+        pair.transport.write(b"hello")
+        assert await pair.server.received(5) == b"hello"
+        pair.server.transport.writelines([b"hello ", b"", bytearray(b"your"), memoryview(b"self")])
+        assert await pair.client.received(14) == b"hello yourself"
+        assert isinstance(pair.transport, asyncio.Transport)
+        assert pair.transport.get_protocol() is pair.client
+
+
+@pytest.mark.parametrize("size", (16_383, 16_384, 16_385, 100_000, 3_000_000))
+async def test_all_sizes_arrive(world, size):
+    data = bytes(i * 7 % 251 for i in range(1000)) * (size // 1000 + 1)
+    async with TLSPair() as pair:
+        pair.transport.write(data[:size])
+        assert await pair.server.received(size) == data[:size]
+        pair.server.transport.write(memoryview(data)[:size])
+        assert await pair.client.received(size) == data[:size]
+
+
+async def test_many_small_writes_keep_their_order(world):
+    async with TLSPair() as pair:
+        for i in range(5000):
+            pair.transport.write(b"%d," % i)
+        expected = b"".join(b"%d," % i for i in range(5000))
+        assert await pair.server.received(len(expected)) == expected
+
+
+async def test_the_writer_may_reuse_its_buffer(world):
+    async with TLSPair() as pair:
+        buffer = bytearray(b"first")
+        pair.transport.write(buffer)
+        buffer[:] = b"other"
+        assert await pair.server.received(5) == b"first"
+
+
+async def test_extra_info(world):
+    server_ssl, client_ssl = server_context(), client_context()
+    async with TLSPair(server_ssl, client_ssl) as pair:
+        info = pair.transport.get_extra_info
+        assert info("sslcontext") is client_ssl
+        assert pair.server.transport.get_extra_info("sslcontext") is server_ssl
+        assert isinstance(info("ssl_object"), ssl.SSLObject)
+        assert ("DNS", "localhost") in info("peercert")["subjectAltName"]
+        assert info("cipher") == info("ssl_object").cipher()
+        assert info("compression", "x") is None
+        assert info("peername")[0] == "127.0.0.1"
+        assert info("socket").fileno() > 0
+        assert info("nonsense", 7) == 7
+
+
+async def test_alpn_sni_and_client_certificate(world):
+    names = []
+    server_ssl, client_ssl = server_context(), client_context()
+    server_ssl.set_alpn_protocols(["h2", "http/1.1"])
+    client_ssl.set_alpn_protocols(["http/1.1"])
+    server_ssl.sni_callback = lambda obj, name, context: names.append(name)
+    server_ssl.verify_mode = ssl.CERT_REQUIRED
+    server_ssl.load_verify_locations(CERTS / "ca.pem")
+    client_ssl.load_cert_chain(CERTS / "client.pem")
+    async with TLSPair(server_ssl, client_ssl) as pair:
+        assert names == ["localhost"]
+        assert pair.transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        subject = pair.server.transport.get_extra_info("peercert")["subject"]
+        assert subject == ((("commonName", "weft-client"),),)
+
+
+async def test_a_server_sees_a_resumed_session(world):
+    server_ssl = server_context(maximum_version=ssl.TLSVersion.TLSv1_2)
+    async with TLSPair(server_ssl) as pair:
+        assert not pair.server.transport.get_extra_info("ssl_object").session_reused
+        port = pair.listener.sockets[0].getsockname()[1]
+        client_ssl = client_context()
+
+        def connect(session):
+            with socket.create_connection(("127.0.0.1", port)) as raw:
+                with client_ssl.wrap_socket(raw, server_hostname="localhost", session=session) as sock:
+                    return sock.session, sock.session_reused
+
+        pair.listener.close()
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=server_ssl)
+        port = listener.sockets[0].getsockname()[1]
+        session, _ = await asyncio.to_thread(connect, None)
+        assert (await asyncio.to_thread(connect, session))[1]
+        listener.close()
+        await turns(3)
+        await loop.shutdown_default_executor()
+
+
+async def test_close_tells_both_sides(world):
+    async with TLSPair() as pair:
+        pair.transport.write(b"last words")
+        pair.transport.close()
+        assert pair.transport.is_closing()
+        pair.transport.write(b"dropped")
+        pair.transport.writelines([b"dropped"])
+        assert await pair.client.lost is None
+        assert await pair.server.lost is None
+        assert bytes(pair.server.data) == b"last words"
+        pair.transport.write(b"dropped")
+        pair.transport.close()
+        pair.transport.abort()
+    assert pair.server.events == ["made", "eof", "lost"]
+
+
+async def test_close_flushes_first(world):
+    async with TLSPair() as pair:
+        pair.transport.write(b"x" * 3_000_000)
+        pair.transport.close()
+        assert await pair.server.lost is None
+        assert len(pair.server.data) == 3_000_000
+
+
+async def test_abort(world):
+    async with TLSPair() as pair:
+        pair.transport.abort()
+        assert pair.transport.is_closing()
+        assert await pair.client.lost is None
+        await pair.server.lost
+
+
+async def test_abort_during_shutdown(world):
+    async with TLSPair() as pair:
+        pair.server.transport.pause_reading()
+        pair.transport.close()
+        pair.transport.abort()
+        assert await pair.client.lost is None
+
+
+async def test_no_half_close(world):
+    async with TLSPair() as pair:
+        assert not pair.transport.can_write_eof()
+        with pytest.raises(NotImplementedError):
+            pair.transport.write_eof()
+
+
+@pytest.mark.parametrize("wrong", ("text", 7, None))
+async def test_write_refuses(world, wrong):
+    async with TLSPair() as pair:
+        with pytest.raises(TypeError, match=f"data: expecting a bytes-like instance, got {type(wrong).__name__}"):
+            pair.transport.write(wrong)
+
+
+async def test_flow_control_of_writing(world):
+    async with TLSPair() as pair:
+        pair.server.transport.pause_reading()
+        size = 0
+        while not pair.client.paused.done():
+            pair.transport.write(b"x" * 100_000)
+            size += 100_000
+            await turns(1)
+        assert pair.transport.get_write_buffer_size() >= 512 * 1024
+        pair.server.transport.resume_reading()
+        await pair.client.resumed
+        await pair.server.received(size)
+        assert pair.transport.get_write_buffer_size() == 0
+
+
+async def test_limits(world):
+    async with TLSPair() as pair:
+        assert pair.transport.get_write_buffer_limits() == (128 * 1024, 512 * 1024)
+        pair.transport.set_write_buffer_limits(high=1000)
+        assert pair.transport.get_write_buffer_limits() == (250, 1000)
+        with pytest.raises(ValueError, match="must be >= low"):
+            pair.transport.set_write_buffer_limits(high=1, low=2)
+        assert pair.transport.get_read_buffer_limits() == (64 * 1024, 256 * 1024)
+        assert pair.transport.get_read_buffer_size() == 0
+
+
+async def test_pause_and_resume_reading(world):
+    async with TLSPair() as pair:
+        pair.server.transport.pause_reading()
+        assert not pair.server.transport.is_reading()
+        pair.transport.write(b"x" * 1_000_000)
+        await turns(20)
+        assert not pair.server.data
+        pair.server.transport.resume_reading()
+        assert len(await pair.server.received(1_000_000)) == 1_000_000
+
+
+class Buffered(asyncio.BufferedProtocol):
+    def __init__(self):
+        self.recorder = Recorder()
+        self.made, self.lost = self.recorder.made, self.recorder.lost
+        self.buffer = bytearray(5_000)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.recorder.connection_made(transport)
+
+    def get_buffer(self, hint):
+        # asyncio slices what it is given, and of a bytearray that would be a copy.
+        return memoryview(self.buffer)
+
+    def buffer_updated(self, count):
+        self.recorder.data_received(bytes(self.buffer[:count]))
+
+    def connection_lost(self, exc):
+        self.recorder.connection_lost(exc)
+
+
+async def test_buffered_protocol(world):
+    async with TLSPair(protocol=Buffered) as pair:
+        data = bytes(range(256)) * 1000
+        pair.transport.write(data)
+        assert await pair.server.recorder.received(len(data)) == data
+
+
+async def test_an_error_in_data_received_closes(world):
+    class Broken(Recorder):
+        def data_received(self, data):
+            raise ZeroDivisionError
+
+    async with TLSPair(protocol=Broken) as pair:
+        pair.transport.write(b"x")
+        assert isinstance(await pair.server.lost, ZeroDivisionError)
+        (report,) = world.take_reports()
+        assert report["message"] == "Fatal error on SSL protocol"
+
+
+@pytest.mark.parametrize("tls_in_tls", (False, True))
+async def test_start_tls(world, tls_in_tls):
+    loop = asyncio.get_running_loop()
+    async with TLSPair() if tls_in_tls else Pair() as pair:
+        server = loop.create_task(
+            loop.start_tls(pair.server.transport, pair.server, server_context(), server_side=True)
+        )
+        upper = await loop.start_tls(pair.transport, pair.client, client_context(), server_hostname="localhost")
+        accepted = await server
+        upper.write(b"x" * 200_000)
+        assert len(await pair.server.received(200_000)) == 200_000
+        accepted.write(b"secret")
+        assert await pair.client.received(6) == b"secret"
+        upper.close()
+        assert await pair.client.lost is None
+        assert await pair.server.lost is None
+
+
+async def test_start_tls_refuses(world):
+    loop = asyncio.get_running_loop()
+    async with Pair() as pair:
+        with pytest.raises(TypeError, match="expected to be an instance of ssl.SSLContext"):
+            await loop.start_tls(pair.transport, pair.client, None)
+        with pytest.raises(TypeError, match="is not supported by start_tls"):
+            await loop.start_tls(asyncio.Transport(), pair.client, client_context())
+        with pytest.raises(ValueError, match="ssl_handshake_timeout should be a positive number, got 0"):
+            await loop.start_tls(pair.transport, pair.client, client_context(), ssl_handshake_timeout=0)
+
+
+async def test_streams(world):
+    async def serve(reader, writer):
+        writer.write(await reader.readexactly(70_000))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context())
+    port = server.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(), server_hostname="localhost")
+    writer.write(b"y" * 70_000)
+    assert await reader.read() == b"y" * 70_000
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_unix(world, tmp_path):
+    loop = asyncio.get_running_loop()
+    path = str(tmp_path / "socket")
+    accepted = loop.create_future()
+
+    def serve():
+        accepted.set_result(Recorder())
+        return accepted.result()
+
+    server = await loop.create_unix_server(serve, path, ssl=server_context())
+    transport, client = await loop.create_unix_connection(
+        Recorder, path, ssl=client_context(), server_hostname="localhost"
+    )
+    transport.write(b"over a path")
+    assert await (await accepted).received(11) == b"over a path"
+    transport.close()
+    await client.lost
+    await accepted.result().lost
+    server.close()
+    await server.wait_closed()
