@@ -1,6 +1,7 @@
 cimport cython
 
 from weft._core.handle cimport Flushable
+from weft._core.loopcore cimport LoopCore
 from weft._net.stream cimport Stream
 from weft._net.tls.record cimport RecordLayer
 
@@ -20,7 +21,7 @@ cdef class TLSConnection(Flushable):
     cdef object _handshake_timeout_s
     cdef bint _handshaken
     cdef bint _in_dirty
-    cdef readonly object _loop
+    cdef readonly LoopCore _loop
     cdef readonly object _protocol
     cdef readonly object _read_high
     cdef readonly object _read_low
