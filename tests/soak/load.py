@@ -1,0 +1,163 @@
+"""The mix: connections over TCP and Unix sockets that end in four ways, UDP and children where the loop has them, timers,
+tasks, threads. Each worker goes round for as long as it is told to, and counts its rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+SIZES = (1, 1_000, 60_000, 300_000)
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one connection until it ends, whichever way."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        return  # some clients abort: that is part of the load
+    finally:
+        writer.close()
+
+
+async def talk(dice: random.Random, connect: Callable[[], Any]) -> None:
+    """One connection: some echoes, then one of four ends."""
+    reader, writer = await connect()
+    for _ in range(dice.randrange(1, 5)):
+        data = dice.randbytes(64) * (dice.choice(SIZES) // 64 + 1)
+        writer.write(data)
+        if await reader.readexactly(len(data)) != data:
+            raise AssertionError("the echo is not what was sent")
+    way = dice.randrange(4)
+    if way == 0:
+        writer.transport.abort()
+        return
+    if way == 1:
+        writer.write_eof()
+        await reader.read()
+    elif way == 2:
+        writer.write(b"unread" * 50_000)
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except ConnectionError:
+        return  # closed with the echo unread: the server's answer may be a reset
+
+
+async def use_timers(dice: random.Random) -> None:
+    """Many time-outs that never fire, a few that do."""
+    loop = asyncio.get_running_loop()
+    handles = [loop.call_later(dice.uniform(0.0, 60.0), int) for _ in range(200)]
+    for handle in handles:
+        handle.cancel()
+    try:
+        async with asyncio.timeout(0.001):
+            await asyncio.sleep(60)
+    except TimeoutError:
+        return
+
+
+async def use_tasks(dice: random.Random) -> None:
+    """Tasks that end, fail and are cancelled."""
+    tasks = [asyncio.create_task(asyncio.sleep(dice.choice((0, 0, 60)))) for _ in range(100)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def use_threads(dice: random.Random) -> None:
+    """Work for the executor, and calls from its threads."""
+    loop = asyncio.get_running_loop()
+    called: asyncio.Future[None] = loop.create_future()
+    await asyncio.to_thread(loop.call_soon_threadsafe, called.set_result, None)
+    await called
+
+
+async def use_udp(dice: random.Random) -> None:
+    """A datagram there and back."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[bytes] = loop.create_future()
+
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, address: Any) -> None:
+            self.transport.sendto(data, address)
+
+    class Ask(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, address: Any) -> None:
+            if not answered.done():
+                answered.set_result(data)
+
+    server, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))
+    client, _ = await loop.create_datagram_endpoint(Ask, remote_addr=server.get_extra_info("sockname"))
+    client.sendto(b"ping")
+    async with asyncio.timeout(10):
+        await answered
+    client.close()
+    server.close()
+    await asyncio.sleep(0)
+
+
+async def use_children(dice: random.Random) -> None:
+    """A child that answers, or one that is killed."""
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec("/bin/cat", stdin=pipe, stdout=pipe)
+    if dice.random() < 0.5:
+        out, _ = await child.communicate(b"x" * 100_000)
+        if len(out) != 100_000:
+            raise AssertionError(f"{len(out)} bytes of 100000 came back from the child")
+    else:
+        child.kill()
+        await child.communicate()
+
+
+class Load:
+    """`async with Load()` serves; `go_round` is one round of everything; `rounds` counts by kind."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.rounds: collections.Counter[str] = collections.Counter()
+        self.absent: set[str] = set()
+
+    async def __aenter__(self) -> Load:
+        self.tcp = await asyncio.start_server(echo, "127.0.0.1", 0)
+        self.unix = await asyncio.start_unix_server(echo, f"\0weft-soak-{os.getpid()}")
+        host, port = self.tcp.sockets[0].getsockname()
+        path = self.unix.sockets[0].getsockname()
+        self.kinds: dict[str, Callable[[random.Random], Any]] = {
+            "tcp": lambda dice: talk(dice, lambda: asyncio.open_connection(host, port)),
+            "unix": lambda dice: talk(dice, lambda: asyncio.open_unix_connection(path)),
+            "timers": use_timers,
+            "tasks": use_tasks,
+            "threads": use_threads,
+            "udp": use_udp,
+            "children": use_children,
+        }
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        for server in (self.tcp, self.unix):
+            server.close()
+            if sys.version_info < (3, 12) or not args[0]:
+                await server.wait_closed()
+
+    async def go_round(self) -> None:
+        """Everything once, at the same time, some kinds several times; what the loop lacks is left out and named."""
+        names = [name for name in self.kinds for _ in range(6 if name in ("tcp", "unix") else 1)]
+        await asyncio.gather(*(self._one(name) for name in names if name not in self.absent))
+
+    async def _one(self, name: str) -> None:
+        try:
+            await self.kinds[name](self.dice)
+            self.rounds[name] += 1
+        except NotImplementedError:
+            self.absent.add(name)
