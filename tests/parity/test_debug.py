@@ -293,6 +293,32 @@ async def test_slow_io_callbacks_are_logged(world, log_lines):
         assert [line for line in log_lines if "Executing" in line and "test_slow_io_callbacks" in line]
 
 
+@pytest.mark.loop_debug
+async def test_slow_protocol_is_named(world, log_lines):
+    """asyncio names its transport's private method; Weft names the protocol, whose code was slow."""
+    loop = asyncio.get_running_loop()
+    left, right = socket.socketpair()
+    came, lost = loop.create_future(), loop.create_future()
+
+    class SlowProtocol(asyncio.Protocol):
+        def data_received(self, data):
+            came.set_result(data)
+
+        def connection_lost(self, exc):
+            lost.set_result(exc)
+
+    transport, _ = await loop.create_connection(SlowProtocol, sock=left)
+    loop.slow_callback_duration = 0.0
+    with right:
+        right.send(b"x")
+        await came
+        loop.slow_callback_duration = 10.0
+        transport.close()
+        await lost
+    name = "SlowProtocol" if world.weft_loop else "_read_ready"
+    assert [line for line in log_lines if line.startswith("WARNING Executing") and name in line]
+
+
 @pytest.mark.parametrize("method", ["call_soon", "call_later", "call_at"])
 @pytest.mark.loop_debug
 async def test_wrong_thread_in_debug_mode(world, method, in_thread):

@@ -55,6 +55,9 @@ class Acceptor(Runnable):
         #: For a Unix socket to be removed on close: (path, inode).
         self.unlink: tuple[str | bytes, int] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Acceptor fd={self._fd} of {self._server!r}>"
+
     def start(self) -> None:
         """Have the poller report waiting connections; nothing once closed."""
         if self._sock is not None:

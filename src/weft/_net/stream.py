@@ -76,6 +76,9 @@ class WriteReady(Runnable):
         self._is_step = False
         self.stream = stream
 
+    def __repr__(self) -> str:
+        return f"<writing {self.stream!r}>"
+
     def _run(self) -> None:
         self.stream._write_ready()
 
@@ -169,6 +172,10 @@ class Stream(Flushable):
         self._poller.owners[self._fd] = weakref.ref(transport)
         if server is not None:
             server._attach(transport)
+
+    def __repr__(self) -> str:
+        """What a report of a slow callback calls it: only the protocol tells whose code it was."""
+        return f"<Stream fd={self._fd} of {self._protocol!r}>"
 
     def _set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
