@@ -33,7 +33,7 @@ from weft._host.mark import mark_coroutine_functions
 from weft._host.signals import Signals
 from weft._io import make_poller
 from weft._io.spi import READ, WRITE, Poller
-from weft._net import dns, sendfile, sockcalls, tcp, tls, unix
+from weft._net import dns, sendfile, sockcalls, tcp, tls, udp, unix
 from weft._net import pipe as _pipe
 from weft._net.process import Children, subprocess_exec, subprocess_shell
 from weft._net.sockops import ensure_fd_no_transport
@@ -52,10 +52,6 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     `WEFT_POLLER` names it, and without that it is the best one of the machine. Differs from asyncio's loop: it holds
     its tasks until they are done, and reports those that never finished when it is closed.
     """
-
-    # Not there yet. Said to type checkers, which would otherwise call the class abstract; calling one raises the
-    # NotImplementedError of AbstractEventLoop.
-    create_datagram_endpoint: Any
 
     def __init__(self, *, poller: str | Poller | None = None) -> None:
         # Before all that could fail, so that `__del__` of a loop half made finds it closed.
@@ -238,6 +234,12 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     ) -> Coroutine[Any, Any, Any]:
         """Listen on a Unix stream socket; gives the server."""
         return unix.create_unix_server(self, protocol_factory, path, **options)
+
+    def create_datagram_endpoint(
+        self, protocol_factory: Callable[[], Any], local_addr: Any = None, remote_addr: Any = None, **options: Any
+    ) -> Coroutine[Any, Any, tuple[Any, Any]]:
+        """Open a UDP or Unix datagram socket; gives transport and protocol."""
+        return udp.create_datagram_endpoint(self, protocol_factory, local_addr, remote_addr, **options)
 
     def connect_accepted_socket(
         self, protocol_factory: Callable[[], Any], sock: socket.socket, **options: Any

@@ -51,6 +51,16 @@ class Ops:
         self.counters.sends += 1
         return self._kernel.sendfile(sock, fd, file_fd, offset, count)
 
+    def recvfrom(self, sock: socket.socket, fd: int) -> tuple[bytes, Any] | None:
+        """A datagram, up to 256 KiB of it, and its sender; None when there is none yet."""
+        self.counters.recvs += 1
+        return self._kernel.recvfrom(sock, fd)
+
+    def sendto(self, sock: socket.socket, fd: int, family: int, data: Any, address: Any) -> int:
+        """Send one datagram from any contiguous buffer; its bytes, -1 when it could not be sent yet."""
+        self.counters.sends += 1
+        return self._kernel.sendto(sock, fd, family, data, address)
+
     def read(self, fd: int) -> bytes | None:
         """What a pipe has, up to 256 KiB; b"" at its end; None when nothing is there yet."""
         self.counters.recvs += 1

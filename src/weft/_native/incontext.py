@@ -24,3 +24,8 @@ class InContext:
     def method1(context: Context, target: Any, name: str, argument: Any) -> Any:
         """`target.name(argument)` inside `context`."""
         return context.run(getattr(target, name), argument)
+
+    @staticmethod
+    def method2(context: Context, target: Any, name: str, first: Any, second: Any) -> Any:
+        """`target.name(first, second)` inside `context`."""
+        return context.run(getattr(target, name), first, second)

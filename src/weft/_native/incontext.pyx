@@ -1,6 +1,9 @@
 """Enter a context, call a method by name, leave. The plain twin and the contract: `incontext.py`."""
 
+from cpython.ref cimport PyObject
+
 cdef extern from "Python.h":
+    object PyObject_VectorcallMethod(object name, PyObject **arguments, size_t count, PyObject *names)
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     object PyObject_CallMethodNoArgs(object target, object name)
@@ -22,5 +25,18 @@ cdef class InContext:
         PyContext_Enter(context)
         try:
             return PyObject_CallMethodOneArg(target, name, argument)
+        finally:
+            PyContext_Exit(context)
+
+    @staticmethod
+    cdef object method2(object context, object target, str name, object first, object second):
+        cdef PyObject *arguments[3]
+        # SAFETY: borrowed, as a call's arguments are; our own parameters hold them meanwhile.
+        arguments[0] = <PyObject *>target
+        arguments[1] = <PyObject *>first
+        arguments[2] = <PyObject *>second
+        PyContext_Enter(context)
+        try:
+            return PyObject_VectorcallMethod(name, arguments, 3, NULL)
         finally:
             PyContext_Exit(context)

@@ -75,6 +75,25 @@ class Kernel:
         except (BlockingIOError, InterruptedError):
             return -1
 
+    def recvfrom(self, sock: socket.socket, fd: int) -> tuple[bytes, Any] | None:
+        """A datagram, at most RECV_BYTES bytes of it, and its sender; None when there is none yet."""
+        view = self._view
+        if view is None:
+            self._buffer = bytearray(RECV_BYTES)
+            view = self._view = memoryview(self._buffer)
+        try:
+            count, address = sock.recvfrom_into(view)
+        except (BlockingIOError, InterruptedError):
+            return None
+        return bytes(view[:count]), address
+
+    def sendto(self, sock: socket.socket, fd: int, family: int, data: Any, address: Any) -> int:
+        """Send one datagram from any contiguous buffer: its bytes, -1 when it could not be sent yet."""
+        try:
+            return sock.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            return -1
+
     def read(self, fd: int) -> bytes | None:
         """At most RECV_BYTES bytes of a pipe, b"" at its end, None when nothing is there yet."""
         try:

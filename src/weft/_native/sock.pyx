@@ -16,6 +16,9 @@ from libc.string cimport memset
 import os
 from os import fsdecode
 
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *text, size_t limit)
 
@@ -67,6 +70,8 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_recv "recv"(int fd, void *buf, size_t size, int flags)
     ssize_t c_send "send"(int fd, const void *buf, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    ssize_t c_recvfrom "recvfrom"(int fd, void *buf, size_t size, int flags, sockaddr *address, socklen_t *address_size)
+    ssize_t c_sendto "sendto"(int fd, const void *buf, size_t size, int flags, const sockaddr *address, socklen_t address_size)
     int weft_accept(int fd, sockaddr *address, socklen_t *size)
 
 cdef extern from "<netinet/in.h>" nogil:
@@ -75,6 +80,7 @@ cdef extern from "<netinet/in.h>" nogil:
     cdef struct in6_addr:
         pass
     cdef struct sockaddr_in:
+        sa_family_t sin_family
         unsigned short sin_port
         in_addr sin_addr
     cdef struct sockaddr_in6:
@@ -83,9 +89,11 @@ cdef extern from "<netinet/in.h>" nogil:
         in6_addr sin6_addr
         unsigned int sin6_scope_id
     unsigned short ntohs(unsigned short value)
+    unsigned short htons(unsigned short value)
     unsigned int ntohl(unsigned int value)
 
 cdef extern from "<arpa/inet.h>" nogil:
+    int inet_pton(int family, const char *source, void *target)
     const char *inet_ntop(int family, const void *source, char *target, socklen_t size)
 
 cdef extern from "<sys/un.h>" nogil:
@@ -139,6 +147,27 @@ cdef object address_of(sockaddr_storage *address, socklen_t size):
             return path[:length]  # an abstract name: bytes, the leading zero included
         return fsdecode(path[: strnlen(path, length)] if length > 0 else b"")
     return None
+
+
+cdef bint inet_address(object address, sockaddr_in *target) except -1:
+    """Fill `target` from a pair of literal IPv4 address and port; false for anything else."""
+    cdef const char *text
+    cdef Py_ssize_t size
+    cdef long port
+    if type(address) is not tuple or len(<tuple>address) != 2:
+        return False
+    host, number = <tuple>address
+    if type(host) is not str or type(number) is not int or not (<str>host).isascii() or not 0 <= number <= 65535:
+        return False
+    port = number
+    text = PyUnicode_AsUTF8AndSize(host, &size)
+    memset(target, 0, sizeof(sockaddr_in))
+    # A zero byte ends the text for inet_pton only.
+    if size > 15 or <Py_ssize_t>strnlen(text, 16) != size or inet_pton(AF_INET, text, &target.sin_addr) != 1:
+        return False
+    target.sin_family = AF_INET
+    target.sin_port = htons(<unsigned short>port)
+    return True
 
 
 cdef class Kernel:
@@ -232,6 +261,44 @@ cdef class Kernel:
             return os.sendfile(fd, file_fd, offset, count)
         except (BlockingIOError, InterruptedError):
             return -1
+
+    cpdef object recvfrom(self, object sock, int fd):
+        cdef sockaddr_storage address
+        cdef socklen_t size = sizeof(sockaddr_storage)
+        cdef ssize_t count
+        cdef bytes data
+        if self._buffer == NULL:
+            self._buffer = <char *>malloc(C_RECV_BYTES)
+            if self._buffer == NULL:
+                raise MemoryError
+        # SAFETY: as in `recv`.
+        count = c_recvfrom(fd, self._buffer, C_RECV_BYTES, MSG_DONTWAIT, <sockaddr *>&address, &size)
+        if count >= 0:
+            data = PyBytes_FromStringAndSize(self._buffer, count)
+            # A Unix socket without a name has no address at all.
+            return data, address_of(&address, size) if size > 0 else None
+        if errno == EAGAIN or errno == EINTR:
+            return None
+        PyErr_SetFromErrno(OSError)
+
+    cpdef Py_ssize_t sendto(self, object sock, int fd, int family, object data, object address) except -2:
+        cdef sockaddr_in target
+        cdef Py_buffer view
+        cdef ssize_t sent
+        cdef int error
+        if family != AF_INET or not inet_address(address, &target):
+            # Names to look up, other families, and what is wrong: the socket module knows all of them.
+            try:
+                return sock.sendto(data, address)
+            except (BlockingIOError, InterruptedError):
+                return -1
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        sent = c_sendto(
+            fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL, <sockaddr *>&target, sizeof(sockaddr_in)
+        )
+        error = errno
+        PyBuffer_Release(&view)
+        return counted(sent, error)
 
     # A pipe has no MSG_DONTWAIT: a program that shares it may have made it blocking. So these two let go of the GIL, that
     # a thread of ours at the other end can go on.
