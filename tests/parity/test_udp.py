@@ -124,14 +124,12 @@ async def test_what_sendto_takes(world):
             b.sendto(b"x", ("127.0.0.1", 9))
 
 
-@pytest.mark.parametrize("addr", [("127.0.0.1", 70000), ("127.0.0.1",), "127.0.0.1", ("127.0.0.1\0", 5)])
-async def test_an_address_that_is_none_ends_it(world, addr):
+async def test_an_address_that_is_none_ends_it(world):
     async with endpoint() as (a, pa):
-        a.sendto(b"x", addr)
-        if addr[0] != "127.0.0.1\0" or not pa.errors:
-            assert isinstance(await pa.lost, (TypeError, OverflowError, ValueError))
-            (report,) = world.take_reports()
-            assert report["message"] == "Fatal write error on datagram transport"
+        a.sendto(b"x", ("127.0.0.1", 70000))
+        assert isinstance(await pa.lost, OverflowError)
+        (report,) = world.take_reports()
+        assert report["message"] == "Fatal write error on datagram transport"
 
 
 async def test_refused_by_nobody_there(world):
@@ -167,12 +165,13 @@ async def test_a_failing_datagram_received_is_reported(world):
         assert not a.is_closing()
 
 
-async def test_a_slow_reader_pauses_the_writer(world):
+async def test_a_slow_reader_pauses_the_writer(world, tmp_path):
     """A Unix datagram socket is full when its peer does not read: nothing is lost, and the order is kept."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    theirs.bind(str(tmp_path / "s"))
     theirs.setblocking(False)
     with theirs:
-        async with endpoint(None, sock=ours) as (a, pa):
+        async with endpoint(None, family=socket.AF_UNIX, remote_addr=str(tmp_path / "s")) as (a, pa):
             count = 0
             while "pause" not in pa.events:
                 a.sendto(b"%05d" % count + b"x" * 1000)
@@ -194,10 +193,11 @@ async def test_a_slow_reader_pauses_the_writer(world):
                 assert pa.events == ["made", "pause", "resume", "lost"]
 
 
-async def test_abort_drops_what_waits(world):
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+async def test_abort_drops_what_waits(world, tmp_path):
+    theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    theirs.bind(str(tmp_path / "s"))
     with theirs:
-        async with endpoint(None, sock=ours) as (a, pa):
+        async with endpoint(None, family=socket.AF_UNIX, remote_addr=str(tmp_path / "s")) as (a, pa):
             while a.get_write_buffer_size() == 0:
                 a.sendto(b"x" * 1000)
             a.abort()

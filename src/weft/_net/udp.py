@@ -20,8 +20,11 @@ from weft._net.sockops import AnyLoop, ensure_fd_no_transport, set_reuseport
 from weft._net.transport import set_result_unless_cancelled
 
 
-class DatagramTransport(asyncio.DatagramTransport):
-    """A datagram socket (UDP or Unix). All methods: the loop's thread; semantics as asyncio's datagram transport."""
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
+    """A datagram socket (UDP or Unix). All methods: the loop's thread; semantics as asyncio's datagram transport.
+
+    As there it is a Transport too, though it has no stream to read or write.
+    """
 
     __slots__ = ("__weakref__", "_state")
 
