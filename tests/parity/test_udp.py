@@ -61,7 +61,8 @@ async def endpoint(local_addr=LOCAL, protocol=Peer, **options):
     try:
         yield transport, peer
     finally:
-        transport.abort()
+        if not peer.lost.done():
+            transport.abort()  # on asyncio not once it is lost
         await peer.lost
 
 
