@@ -1,9 +1,10 @@
 cimport cython
 
-cdef Py_ssize_t _RECORD_BYTES, _SLICE_BYTES
+cdef Py_ssize_t _RECORD_BYTES, _SLICE_BYTES, _HEADER_BYTES, _APPLICATION_DATA, _OVERHEAD_BYTES
 
 
 cdef class RecordLayer:
+    cdef bint _aligned
     cdef Py_ssize_t _at
     cdef bytes _data
     cdef readonly object _incoming
@@ -15,14 +16,16 @@ cdef class RecordLayer:
 
     cpdef feed(self, bytes data)
     cdef _feed_all(self)
-    @cython.locals(size=Py_ssize_t, end=Py_ssize_t)
-    cdef _feed_slice(self)
+    @cython.locals(
+        data=bytes, size=Py_ssize_t, at=Py_ssize_t, limit=Py_ssize_t, end=Py_ssize_t, length=Py_ssize_t, following=Py_ssize_t
+    )
+    cdef Py_ssize_t _whole_records(self) except -2
+    @cython.locals(data=bytes, size=Py_ssize_t, count=Py_ssize_t, end=Py_ssize_t)
+    cdef bint _feed_slice(self) except -1
     @cython.locals(waiting=Py_ssize_t)
     cdef Py_ssize_t _readable(self) except -1
     @cython.locals(first=bytes, piece=bytes, pieces=list, wanted=Py_ssize_t, count=Py_ssize_t)
     cpdef bytes receive(self)
-    @cython.locals(rest=bytes)
-    cdef bytes _receive_rest(self, bytes first, list pieces)
     @cython.locals(size=Py_ssize_t, offset=Py_ssize_t, count=Py_ssize_t)
     cpdef Py_ssize_t receive_into(self, object target) except -1
     cpdef Py_ssize_t incoming_size(self) except -1

@@ -6,6 +6,8 @@ Nothing here knows of sockets, loops or time. Rules for whoever edits:
   a memory BIO never gives back what it once grew to, and there are two for each connection.
 - A read that finds nothing raises, and an exception costs more than a small record. So nothing is read unless ciphertext
   waits in the BIO, or the last read left plaintext in OpenSSL (`_leftover`).
+- For the same reason only whole records are moved, once it is known where one begins (`_aligned`): then the beginning of
+  a record is held back until the rest is there. What does not look like a record is OpenSSL's to judge, at once.
 - `ended` is set when the peer's close_notify was read; afterwards nothing more comes.
 """
 
@@ -17,6 +19,12 @@ from typing import Any
 #: The most plaintext that one record carries (RFC 8446, 5.1).
 RECORD_BYTES = 16384
 _RECORD_BYTES = RECORD_BYTES
+#: A record's header: type, version, length.
+_HEADER_BYTES = 5
+#: The type of a record with data, and in TLS 1.3 of all that are encrypted.
+_APPLICATION_DATA = 23
+#: By how much a record may be longer than its plaintext (RFC 5246, 6.2.3; TLS 1.3 has less).
+_OVERHEAD_BYTES = 2048
 #: How much ciphertext is moved into the BIO at once: two full records with their overhead.
 _SLICE_BYTES = 2 * (RECORD_BYTES + 256)
 #: OpenSSL's word for "not yet". SSLSyscallError is what some versions say of a BIO that is empty.
@@ -29,7 +37,7 @@ class RecordLayer:
     `context.wrap_bio` makes the SSLObject, which is `ssl_object`; errors are the ssl module's.
     """
 
-    __slots__ = ("_at", "_data", "_incoming", "_leftover", "_outgoing", "_raw", "ended", "ssl_object")
+    __slots__ = ("_aligned", "_at", "_data", "_incoming", "_leftover", "_outgoing", "_raw", "ended", "ssl_object")
 
     def __init__(self, context: Any, server_side: bool, server_hostname: str | None) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -42,6 +50,8 @@ class RecordLayer:
         #: Ciphertext that is not in the BIO yet, from `_at` on.
         self._data = b""
         self._at = 0
+        #: `_data` from `_at` on begins with a record, and OpenSSL holds none in part.
+        self._aligned = False
         #: OpenSSL holds plaintext of a record that was read in part.
         self._leftover = False
         self.ended = False
@@ -50,33 +60,62 @@ class RecordLayer:
 
     def feed(self, data: bytes) -> None:
         """Take ciphertext from the peer."""
-        if self._at < len(self._data):
+        if self._at >= len(self._data):
+            self._data = data
+            self._at = 0
+        elif len(self._data) - self._at + len(data) <= _SLICE_BYTES:
+            # What was held back is the beginning of a record.
+            self._data = self._data[self._at :] + data
+            self._at = 0
+        else:
             # Nobody reads at present: one place for all of it.
             self._feed_all()
             self._incoming.write(data)
-        else:
-            self._data = data
-            self._at = 0
 
     def _feed_all(self) -> None:
         if self._at < len(self._data):
             self._incoming.write(memoryview(self._data)[self._at :] if self._at else self._data)
+            self._aligned = False
         self._data = b""
         self._at = 0
 
-    def _feed_slice(self) -> None:
-        """Move some ciphertext into the BIO, which is empty."""
-        size = len(self._data)
-        if self._at == 0 and size <= _SLICE_BYTES:
-            self._incoming.write(self._data)
+    def _whole_records(self) -> int:
+        """How much of what waits is whole records that fit into a slice; -1 when that can't be told."""
+        data = self._data
+        size = len(data)
+        at = self._at
+        limit = at + _SLICE_BYTES
+        end = at
+        while end + _HEADER_BYTES <= size:
+            length = (data[end + 3] << 8) + data[end + 4]
+            if data[end] != _APPLICATION_DATA or length > _RECORD_BYTES + _OVERHEAD_BYTES:
+                # Something else, or no TLS at all: OpenSSL's business.
+                return -1
+            following = end + _HEADER_BYTES + length
+            if following > size or (following > limit and end > at):
+                break
+            end = following
+        return end - at
+
+    def _feed_slice(self) -> bool:
+        """Move some ciphertext into the BIO, which is empty; False when there is no whole record to move."""
+        data = self._data
+        size = len(data)
+        count = self._whole_records() if self._aligned else -1
+        if count == 0:
+            return False
+        if count < 0:
+            self._aligned = False
+            count = _SLICE_BYTES
+        end = self._at + count
+        if end >= size:
+            self._incoming.write(memoryview(data)[self._at :] if self._at else data)
+            self._data = b""
+            self._at = 0
         else:
-            end = min(size, self._at + _SLICE_BYTES)
-            self._incoming.write(memoryview(self._data)[self._at : end])
-            if end < size:
-                self._at = end
-                return
-        self._data = b""
-        self._at = 0
+            self._incoming.write(memoryview(data)[self._at : end])
+            self._at = end
+        return True
 
     def _readable(self) -> int:
         """How many bytes a read should ask for; 0 when it would find nothing."""
@@ -84,9 +123,8 @@ class RecordLayer:
             return _RECORD_BYTES
         waiting = self._incoming.pending
         if waiting == 0:
-            if self._at >= len(self._data):
+            if self._at >= len(self._data) or not self._feed_slice():
                 return 0
-            self._feed_slice()
             waiting = self._incoming.pending
         # Plaintext is shorter than its record: a buffer of this size is never filled, unless part of the record was in
         # OpenSSL already. Then the rest is `_leftover`.
@@ -96,35 +134,34 @@ class RecordLayer:
         """All plaintext that has arrived; b"" when there is none. Sets `ended` at the peer's close_notify."""
         first = b""
         pieces = None
-        try:
-            wanted = self._readable()
-            while wanted > 0:
+        wanted = self._readable()
+        while wanted > 0:
+            try:
                 piece = self._raw.read(wanted)
+            except AGAIN:
+                # The rest of a record is missing, or it was no data for us.
+                self._leftover = self._aligned = False
+                if self._incoming.pending > 0:
+                    break
+            except ssl.SSLZeroReturnError:
+                self.ended = True
+                break
+            else:
                 count = len(piece)
                 if count == 0:
                     self.ended = True
                     break
                 self._leftover = count == wanted and self._raw.pending() > 0
+                if not self._leftover and self._incoming.pending == 0:
+                    self._aligned = True
                 if len(first) == 0:
                     first = piece
                 elif pieces is None:
                     pieces = [first, piece]
                 else:
                     pieces.append(piece)
-                wanted = self._readable()
-        except AGAIN:
-            self._leftover = False
-            if self._at < len(self._data):
-                return self._receive_rest(first, pieces)
-        except ssl.SSLZeroReturnError:
-            self.ended = True
+            wanted = self._readable()
         return first if pieces is None else b"".join(pieces)
-
-    def _receive_rest(self, first: bytes, pieces: list[bytes] | None) -> bytes:
-        """Go on after a slice that ended within a record."""
-        self._feed_slice()
-        rest = self.receive()
-        return b"".join((*(pieces or (first,)), rest))
 
     def receive_into(self, target: Any) -> int:
         """Fill `target`, a writable memoryview, as far as there is plaintext; the bytes written."""
@@ -134,11 +171,10 @@ class RecordLayer:
             try:
                 count = self._raw.read(size - offset, target[offset:])
             except AGAIN:
-                self._leftover = False
-                if self._at < len(self._data):
-                    self._feed_slice()
-                    continue
-                break
+                self._leftover = self._aligned = False
+                if self._incoming.pending > 0:
+                    break
+                continue
             except ssl.SSLZeroReturnError:
                 count = 0
             if count == 0:
@@ -146,6 +182,8 @@ class RecordLayer:
                 break
             offset += count
             self._leftover = self._raw.pending() > 0
+            if not self._leftover and self._incoming.pending == 0:
+                self._aligned = True
         return offset
 
     def incoming_size(self) -> int:
