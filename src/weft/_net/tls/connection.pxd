@@ -18,6 +18,7 @@ cdef class TLSConnection(Flushable):
     cdef public object _context
     cdef bint _eof
     cdef public object _face
+    cdef bint _forgotten
     cdef object _handshake_timeout_s
     cdef bint _handshaken
     cdef bint _in_dirty
@@ -45,6 +46,7 @@ cdef class TLSConnection(Flushable):
     cpdef _set_protocol(self, object protocol)
     cpdef connection_made(self, object transport)
     cpdef connection_lost(self, object exc)
+    cpdef _forget(self)
     @cython.locals(state=int)
     cpdef data_received(self, object data)
     @cython.locals(state=int)

@@ -84,6 +84,7 @@ class TLSConnection(Flushable):
         "_context",
         "_eof",
         "_face",
+        "_forgotten",
         "_handshake_timeout_s",
         "_handshaken",
         "_in_dirty",
@@ -141,6 +142,8 @@ class TLSConnection(Flushable):
         self._protocol: Any = None
         self._buffered = False
         self._handshaken = False
+        #: Nobody will ask what the connection was like: its context goes with it.
+        self._forgotten = False
         #: The transport below has no more to read.
         self._eof = False
         #: Counts the writes dropped after the end.
@@ -210,6 +213,16 @@ class TLSConnection(Flushable):
             # asyncio tells the waiter that all is well.
             exc = ConnectionAbortedError("the connection was closed during the SSL handshake")
         self._wake_waiter(exc)
+        if self._forgotten:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Closed twice: once the connection is lost, let go of the context, even if the transport is kept (as asyncio)."""
+        self._forgotten = True
+        if self._transport is None and self._conn_lost:
+            self._sslcontext = None
+            self._handshaken = False
+            self._records.release()
 
     def data_received(self, data: Any) -> None:
         if type(data) is not bytes:
@@ -634,7 +647,7 @@ class TLSConnection(Flushable):
     # ------------------------------------------------------------------------------------------------- asked for
 
     def _info(self, name: str, default: Any) -> Any:
-        if name == "sslcontext":
+        if name == "sslcontext" and self._sslcontext is not None:
             return self._sslcontext
         if self._handshaken:
             # Asked of the object when wanted: kept, they would take memory for each connection.

@@ -14,6 +14,7 @@ cdef class RecordLayer:
     cdef readonly bint ended
     cdef readonly object ssl_object
 
+    cpdef release(self)
     cpdef feed(self, bytes data)
     cdef _feed_all(self)
     @cython.locals(

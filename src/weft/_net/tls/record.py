@@ -42,7 +42,7 @@ class RecordLayer:
     def __init__(self, context: Any, server_side: bool, server_hostname: str | None) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.ssl_object = context.wrap_bio(
+        self.ssl_object: Any = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         #: The object behind the SSLObject, whose methods do the same without a Python frame.
@@ -55,6 +55,11 @@ class RecordLayer:
         #: OpenSSL holds plaintext of a record that was read in part.
         self._leftover = False
         self.ended = False
+
+    def release(self) -> None:
+        """Let OpenSSL's objects go, and with them the context; nothing may be fed, read or sent any more."""
+        self.ssl_object = None
+        self._raw = None
 
     # -------------------------------------------------------------------------------------------------- incoming
 

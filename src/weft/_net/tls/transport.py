@@ -68,6 +68,8 @@ class TLSTransport(asyncio.Transport):
         if not self._closed:
             self._closed = True
             self._ssl_protocol._start_shutdown()
+        else:
+            self._ssl_protocol._forget()
 
     def abort(self) -> None:
         self._force_close(None)
