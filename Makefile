@@ -17,7 +17,7 @@ WHEEL_DIR := build/wheel
 RUNTIME_EXTRAS := bench,examples,test
 
 .DELETE_ON_ERROR:
-.PHONY: help setup plain compiled run test test-plain test-compiled check bench conformance proof sanitize wheels changelog clean
+.PHONY: help setup plain compiled run test test-plain test-compiled check bench conformance clients proof sanitize wheels changelog clean
 
 help:
 	@echo 'make setup        both environments: .venv (plain, with the tools) and .venv-compiled'
@@ -26,7 +26,8 @@ help:
 	@echo 'make check        linters, types, layers, file sizes, .pxd twins, spelling'
 	@echo 'make bench        the benchmarks, on the compiled edition     (ARGS="..." goes to them)'
 	@echo 'make conformance  CPython'"'"'s own asyncio tests on this Python, beside asyncio and uvloop  (ARGS="...")'
-	@echo 'make proof        conformance on every Python found, both editions; writes the table'
+	@echo 'make clients      clients'"'"' published tests, on asyncio and on Weft  (ARGS="--short", "--client NAME ...")'
+	@echo 'make proof        conformance on every Python found, both editions; writes the table; then the clients'
 	@echo 'make sanitize     the tests on the compiled edition under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make wheels       sdist and manylinux wheel into dist/, the wheel tested without a compiler'
 	@echo 'make clean        takes away what was built'
@@ -81,10 +82,14 @@ bench: setup
 conformance: compiled
 	$(COMPILED) -m tests.conformance --beside asyncio uvloop $(ARGS)
 
-proof: plain
+clients: compiled
+	$(PLAIN) -m tests.clients $(ARGS)
+
+proof: compiled
 	@set -e; pythons="$$(PEERS=uvloop tools/pythons.sh $(WRAPPERS))"; \
 	  while read -r python; do set -- "$$@" --python "$$python"; done <<< "$$pythons"; \
 	  $(PLAIN) -m tests.conformance.proof --peer asyncio --peer uvloop "$$@" $(ARGS)
+	$(PLAIN) -m tests.clients --markdown docs/clients.md
 
 sanitize: plain
 	$(PLAIN) tools/sanitize.py $(ARGS)

@@ -56,9 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if any(result.problems for result in results) else 0
 
 
-def _measure(
-    client: prepare.Client, wheel: Path, options: argparse.Namespace, progress: Progress
-) -> verdict.Result:
+def _measure(client: prepare.Client, wheel: Path, options: argparse.Namespace, progress: Progress) -> verdict.Result:
     bar = progress.add_task(f"{client.name}: its environment", total=None)
     passes = {"asyncio": suite.Pass(), "weft": suite.Pass()}
     tests = options.tests or (options.short and client.short) or client.tests
@@ -93,7 +91,9 @@ def _tell_problems(result: verdict.Result, options: argparse.Namespace, console:
     for words in result.problems if options.loop is None else ():
         console.print(f"  {words}", markup=False, highlight=False)
     if options.verbose:
-        for test in result.worse or [t for t, o in (result.weft.outcomes | result.asyncio.outcomes).items() if o == "failed" and options.loop]:
+        for test in result.worse or [
+            t for t, o in (result.weft.outcomes | result.asyncio.outcomes).items() if o == "failed" and options.loop
+        ]:
             run = result.weft if options.loop != "asyncio" else result.asyncio
             console.print(f"--- {test}\n{run.details.get(test, 'not run')}", markup=False, highlight=False)
 

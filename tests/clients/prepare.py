@@ -90,4 +90,6 @@ def environment(client: Client, wheel: Path) -> Path:
 def _call(command: list[str]) -> None:
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
-        raise SystemExit(f"{' '.join(command)}: status {ended.returncode}\n{ended.stdout[-1000:]}{ended.stderr[-3000:]}")
+        raise SystemExit(
+            f"{' '.join(command)}: status {ended.returncode}\n{ended.stdout[-1000:]}{ended.stderr[-3000:]}"
+        )

@@ -14,8 +14,8 @@ ROUNDS = 3
 _HEAD = """\
 # Real clients on Weft
 
-Measured {today}, sources of commit {commit}, {edition} edition, CPython {python}, by `python -m tests.clients`. Don't edit: the page is written
-by `tests/clients/verdict.py`. How it is done: [the guide](guide/ecosystem.md).
+Measured {today}, sources of commit {commit}, {edition} edition, CPython {python}, by `python -m tests.clients`.
+Don't edit: the page is written by `tests/clients/verdict.py`. How it is done: [the guide](guide/ecosystem.md).
 """
 
 
@@ -73,18 +73,24 @@ def compare(client: Client, asyncio: Pass, weft: Pass, again: Callable[[str, lis
 
 def page(results: list[Result], today: str, commit: str, edition: str, python: str) -> str:
     lines = [_HEAD.format(today=today, commit=commit, edition=edition, python=python)]
-    lines += ["| client | version | tests | passed on asyncio | passed on Weft | differing | loops of Weft | seconds: asyncio | Weft |"]
+    lines += [
+        "| client | version | tests | passed: asyncio | Weft | differing | loops of Weft | seconds: asyncio | Weft |"
+    ]
     lines += ["|---|---|---|---:|---:|---:|---:|---:|---:|"]
     for each in results:
         kind = "its own" if each.client.has_suite else "a session"
         lines.append(
             f"| {each.client.name} | {each.client.version} | {kind} | {each.asyncio.passed()} | {each.weft.passed()} "
-            f"| {len(each.worse) + len(each.better)} | {each.weft.loops} | {each.asyncio.seconds:.0f} | {each.weft.seconds:.0f} |"
+            f"| {len(each.worse) + len(each.better)} | {each.weft.loops} "
+            f"| {each.asyncio.seconds:.0f} | {each.weft.seconds:.0f} |"
         )
     for title, tests in (
         ("Pass on asyncio, not on Weft", [(each, test, "") for each in results for test in each.worse]),
         ("Pass on Weft, not on asyncio", [(each, test, "") for each in results for test in each.better]),
-        ("Differed once, not when run again", [(e, test, words) for e in results for test, words in e.unsteady.items()]),
+        (
+            "Differed once, not when run again",
+            [(e, test, words) for e in results for test, words in e.unsteady.items()],
+        ),
     ):
         lines += ["", f"## {title}", ""]
         lines += [f"- {each.client.name}: `{test}`{words and ': ' + words}" for each, test, words in tests] or ["None."]
@@ -94,7 +100,9 @@ def page(results: list[Result], today: str, commit: str, edition: str, python: s
         lines += [f"- {each.client.name}: {words.splitlines()[0]}" for each, words in unfinished]
     lines += ["", "## Which tests", ""]
     for each in results:
-        left_out = "; left out: " + ", ".join(f"`{name}`" for name in each.client.ignored) if each.client.ignored else ""
+        left_out = (
+            "; left out: " + ", ".join(f"`{name}`" for name in each.client.ignored) if each.client.ignored else ""
+        )
         chosen = "; arguments: `" + " ".join(each.client.arguments) + "`" if each.client.arguments else ""
         lines.append(f"- {each.client.name}: {', '.join(f'`{name}`' for name in each.client.tests)}{left_out}{chosen}")
     return "\n".join(lines) + "\n"

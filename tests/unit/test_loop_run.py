@@ -370,3 +370,16 @@ def test_in_a_subinterpreter():
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert run.stdout == "1 plain\nNone\n", run.stderr
+
+
+def test_debug_mode_asks_the_system_nothing_to_find_an_origin(world, loop, monkeypatch):
+    """Tools that look for blocking calls in a running loop (blockbuster) would find ours."""
+    loop.set_debug(True)
+
+    async def make() -> asyncio.Future:
+        with monkeypatch.context() as patch:
+            patch.setattr("os.path.abspath", lambda path: pytest.fail(f"os.path.abspath({path!r})"))
+            loop.call_soon(int).cancel()
+            return loop.create_future()
+
+    assert loop.run_until_complete(make())._source_traceback[-1].name == "make"

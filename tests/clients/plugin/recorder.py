@@ -62,6 +62,6 @@ class Recorder:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
     path = os.environ.pop("CLIENT_OUTCOMES", None)
     if path:
-        file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed with the process
+        file = open(path, "a", encoding="utf-8")  # closed with the process
         early_config.pluginmanager.register(Recorder(file, "weft.cli.run" in sys.modules))
     return (yield)
