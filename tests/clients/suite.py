@@ -48,6 +48,8 @@ def run(
     found = Pass()
     command = [str(python), *(["-m", "weft", "run"] if loop == "weft" else []), "-m", "pytest", "-q"]
     command += ["-p", "no:cacheprovider", "-p", "recorder", "--timeout", str(TEST_TIMEOUT_S), *client.arguments]
+    # Names of tests are relative to the folder, so that they can be run again by them.
+    command += [f"--rootdir={folder}"] if client.has_suite else ["-c", str(folder / "pytest.ini")]
     command += [f"--ignore-glob={folder / pattern}" for pattern in client.ignored]
     started = time.monotonic()
     with servers.running(client.server) as (before, variables, more), tempfile.TemporaryDirectory() as scratch:

@@ -51,6 +51,12 @@ def test_what_does_as_well_when_run_again_is_unsteady():
     assert result.problems == []
 
 
+def test_never_passing_again_leaves_the_first_verdict():
+    gone = Pass(loops=1)
+    result = judged(one_pass(a="passed"), one_pass(a="failed"), later_asyncio=gone, later_weft=gone)
+    assert (result.worse, result.unsteady) == (["tests/test_it.py::a"], {})
+
+
 def test_passing_on_weft_only_is_told_and_is_no_problem():
     result = judged(one_pass(a="failed", b="passed"), one_pass(a="passed", b="passed"))
     assert result.better == ["tests/test_it.py::a"]

@@ -1,7 +1,7 @@
 """Where in the user's program an object was made: debug mode's stack, without Weft's own frames.
 
-The plain edition runs in frames that the compiled one doesn't have; leaving them out makes both tell the same. They are known by
-their modules' names: a path would have to be made absolute, which asks the system and so could block the loop.
+The plain edition runs in frames that the compiled one doesn't have; leaving them out makes both tell the same. They are known
+by their modules' names: a path would have to be made absolute, which asks the system and so could block the loop.
 """
 
 from __future__ import annotations
