@@ -66,6 +66,8 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         self._children = Children()
         # The depth of origin tracking to go back to; None while it is not on for this loop.
         self._origin_depth: int | None = None
+        # What `run_until_complete` runs, for whoever has to end it from outside (`weft.workers`).
+        self._main: Any = None
         self.set_debug(asyncio.coroutines._is_debug_mode())  # type: ignore[attr-defined]
         fork.watch()
         self._registers_tasks = not registry.serve_all_tasks()
@@ -104,6 +106,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         if is_new:
             # Should it not finish, the caller hears of it from us.
             future._log_destroy_pending = False
+        self._main = future
         future.add_done_callback(_stop_loop_of)
         try:
             self.run_forever()
@@ -114,6 +117,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
             raise
         finally:
             future.remove_done_callback(_stop_loop_of)
+            self._main = None
         if not future.done():
             raise RuntimeError("Event loop stopped before Future completed.")
         return future.result()

@@ -25,6 +25,7 @@ from typing import Any
 
 from weft._core.handle import Runnable
 from weft._io.spi import READ
+from weft._net import handed
 from weft._net.sockops import AnyLoop, ensure_fd_no_transport, set_nodelay
 from weft._net.transport import make_stream_transport
 
@@ -255,6 +256,7 @@ class Server(asyncio.AbstractServer):
                 acceptor._sock.listen(self._backlog)
                 ensure_fd_no_transport(self._loop, acceptor._fd)
                 acceptor.start()
+        handed.note_serving(self)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         loop: asyncio.AbstractEventLoop = self._loop
@@ -284,6 +286,11 @@ class Server(asyncio.AbstractServer):
             self._serving_forever_fut = None
         if self._active_count == 0:
             self._wakeup()
+
+    def _stop_accepting(self) -> None:
+        """Close this process's listening sockets and nothing else: whoever owns the server closes it later."""
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     def _clients(self) -> list[Any]:
         """The open transports that this server accepted."""

@@ -15,6 +15,7 @@ from asyncio.staggered import staggered_race
 from collections.abc import Callable
 from typing import Any
 
+from weft._net import handed
 from weft._net.dns import AddrInfo, ensure_resolved, interleave
 from weft._net.server import Server
 from weft._net.sockcalls import sock_connect
@@ -316,6 +317,7 @@ async def create_server(
     for listening in sockets:
         listening.setblocking(False)
     server = Server(loop, sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout)
+    handed.adopt(server, sockets)
     if start_serving:
         await server.start_serving()
     if loop._debug:
@@ -362,7 +364,7 @@ def _bind_all(
                 # Else it would listen on IPv4 too, where there is a socket of its own.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
             try:
-                sock.bind(address)
+                sockets[-1] = handed.bind(sock, address)
             except OSError as exc:
                 message = f"error while attempting to bind on address {address!r}: {_reason(exc)}"
                 if exc.errno == errno.EADDRNOTAVAIL:

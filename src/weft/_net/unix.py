@@ -11,6 +11,7 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
+from weft._net import handed
 from weft._net.server import Server
 from weft._net.sockcalls import sock_connect
 from weft._net.sockops import AnyLoop
@@ -92,13 +93,20 @@ async def create_unix_server(
     if path is not None:
         if sock is not None:
             raise ValueError("path and sock can not be specified at the same time")
-        sock = _bind_path(os.fspath(path))
+        path = os.fspath(path)
+        sock = handed.unix_socket(path)
+        if sock is None:
+            sock = bind_path(path)
+        else:
+            # The path is its owner's to remove.
+            cleanup_socket = False
     else:
         if sock is None:
             raise ValueError("path was not specified, and no sock specified")
         _check_unix_stream(sock)
     sock.setblocking(False)
     server = Server(loop, [sock], protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout)
+    handed.adopt(server, [sock])
     if cleanup_socket:
         bound = sock.getsockname()
         if not _is_abstract(bound):
@@ -111,7 +119,7 @@ async def create_unix_server(
     return server
 
 
-def _bind_path(path: str | bytes) -> socket.socket:
+def bind_path(path: str | bytes) -> socket.socket:
     """A socket bound to `path`, in place of one that a former process left there."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -11,6 +11,7 @@ when the program makes a loop that is not Weft's.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import atexit
 import contextlib
 import os
@@ -28,6 +29,7 @@ from weft.cli import _children, _program, _stats, _which_loop
 from weft.cli._children import OTHER_LOOP
 from weft.cli._lines import columns
 from weft.loop import Loop
+from weft.workers import _supervisor, _worker
 
 __all__ = ["main"]
 
@@ -52,6 +54,14 @@ def main(arguments: Sequence[str]) -> int:
         # For the children too; and for Weft's loops even where Python was told to ignore its environment.
         os.environ["PYTHONASYNCIODEBUG"] = "1"
         registry.observers.append(lambda loop: loop.set_debug(True))
+    worker = None
+    if options.workers is None:
+        if options.bind or options.drain is not None:
+            return _bad("--bind and --drain go with --workers")
+    else:
+        worker = _worker.join()
+        if worker is None:
+            return _supervise(options)
     report = _Report(requires_weft=options.require, tells_stats=options.stats)
     _which_loop.give_weft(Loop, report.note_other)
     _children.give_weft_to_children(requires_weft=options.require)
@@ -63,6 +73,10 @@ def main(arguments: Sequence[str]) -> int:
     except _program.BadProgram as error:
         report.cancel()
         return _bad(str(error))
+    except asyncio.CancelledError:
+        if worker is None or not worker.has_cancelled:
+            _program.hide_own_frames()
+            raise
     except BaseException:
         _program.hide_own_frames()
         raise
@@ -93,7 +107,22 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="end with exit code 3 as soon as the program makes a loop other than Weft's",
     )
+    parser.add_argument("--workers", type=int, metavar="N", help="run N processes that share the addresses served")
+    parser.add_argument(
+        "--bind", action="append", default=[], metavar="ADDRESS", help="listen on HOST:PORT or unix:PATH at once"
+    )
+    parser.add_argument("--drain", type=float, metavar="SECONDS", help="how long connections may take to end (30)")
     return parser
+
+
+def _supervise(options: argparse.Namespace) -> int:
+    drain_s = _supervisor.DRAIN_S if options.drain is None else options.drain
+    try:
+        return _supervisor.supervise(
+            [sys.executable, *sys.orig_argv[1:]], options.workers, binds=options.bind, drain_s=drain_s
+        )
+    except ValueError as error:
+        return _bad(str(error))
 
 
 def _bad(line: str) -> int:

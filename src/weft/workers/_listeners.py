@@ -1,0 +1,164 @@
+"""The listening sockets of a supervisor: for each address one socket a slot, bound here and given to the slot's workers.
+
+Rules for whoever edits this file:
+
+- A slot's socket is made once and lives as long as the supervisor: closing one resets the connections that wait in it.
+- Sockets of a TCP address share their port by SO_REUSEPORT. That alone would also share it with a stranger of the same
+  user, so a trial without it comes first. A Unix path has one socket, for all slots.
+- Nothing is made to listen here. A slot that has no worker yet gets no connections then; its first worker's `listen` puts it into
+  the kernel's choice for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import socket
+from typing import Any
+
+from weft._net.unix import bind_path
+
+__all__ = ["BadAddress", "Listeners", "parse_bind"]
+
+#: Address family, and the address as `getaddrinfo` gives it (a path, for AF_UNIX).
+Key = tuple[int, Any]
+
+# This machine has no such family, or no such address.
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+_HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>\d+)", re.ASCII)
+
+
+class BadAddress(Exception):
+    """An address that can't be listened on, said in one line."""
+
+
+def parse_bind(text: str) -> list[Key]:
+    """The addresses that `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `unix:PATH` names. BadAddress if there is none."""
+    if text.startswith("unix:"):
+        if not text[5:]:
+            raise BadAddress(f"{text!r} names no path")
+        return [(int(socket.AF_UNIX), os.path.abspath(text[5:]))]
+    found = _HOST_PORT.fullmatch(text)
+    if found is None or int(found["port"]) > 65535:
+        raise BadAddress(f"{text!r} is not an address: HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH")
+    host = found["v6"] or found["host"] or None
+    try:
+        infos = socket.getaddrinfo(host, int(found["port"]), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise BadAddress(f"can't resolve {text!r}: {error.strerror}") from None
+    return list(dict.fromkeys((int(family), address) for family, _, _, _, address in infos))
+
+
+class Listeners:
+    """The sockets of all slots."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._sockets: dict[Key, list[socket.socket]] = {}
+        #: The addresses that were asked for on the command line, in its order.
+        self.binds: list[Key] = []
+        self._paths: dict[Key, int] = {}
+
+    def bind_all(self, text: str) -> None:
+        """Bind what `--bind` names; BadAddress if that fails. A family that the machine lacks is passed over."""
+        keys = parse_bind(text)
+        bound, absent = [], None
+        for key in keys:
+            try:
+                self._bind(key)
+            except OSError as error:
+                if error.errno in _ABSENT and len(keys) > 1:
+                    absent = error
+                    continue
+                raise BadAddress(f"can't listen on {text}: {_reason(error)}") from None
+            bound.append(key)
+        if not bound:
+            assert absent is not None
+            raise BadAddress(f"can't listen on {text}: {_reason(absent)}")
+        self.binds += bound
+
+    def socket_for(self, key: Key, slot: int) -> socket.socket | None:
+        """The socket of a slot for an address, bound now if need be; None for a port 0 that `--bind` does not name.
+
+        (Whoever asks for any port wants one of its own.) OSError as from `bind`.
+        """
+        found = self._sockets.get(key) or self._by_bound(key)
+        if found is None:
+            if key[0] != socket.AF_UNIX and key[1][1] == 0:
+                return None
+            found = self._bind(key)
+        return found[slot]
+
+    def keep(self, used: set[Key]) -> None:
+        """Close all sockets but those of these addresses and of `--bind`."""
+        for key in set(self._sockets) - used - set(self.binds):
+            self._close(key)
+
+    def close(self) -> None:
+        for key in list(self._sockets):
+            self._close(key)
+
+    def _by_bound(self, key: Key) -> list[socket.socket] | None:
+        """The sockets of a `--bind` with port 0, found by the port that it got."""
+        for bind in self.binds:
+            sockets = self._sockets[bind]
+            if bind[0] == key[0] and sockets[0].getsockname() == key[1]:
+                return sockets
+        return None
+
+    def _bind(self, key: Key) -> list[socket.socket]:
+        family, address = key
+        if key in self._sockets:
+            return self._sockets[key]
+        if family == socket.AF_UNIX:
+            one = bind_path(address)
+            one.setblocking(False)
+            if not address.startswith("\0"):
+                self._paths[key] = os.stat(address).st_ino
+            self._sockets[key] = [one] * self._slots
+            return self._sockets[key]
+        if address[1] != 0:
+            _new_socket(family, address, is_shared=False).close()
+        sockets: list[socket.socket] = []
+        try:
+            for _ in range(self._slots):
+                sockets.append(_new_socket(family, address, is_shared=True))
+                address = sockets[0].getsockname()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        self._sockets[key] = sockets
+        return sockets
+
+    def _close(self, key: Key) -> None:
+        for sock in self._sockets.pop(key):
+            sock.close()
+        inode = self._paths.pop(key, None)
+        if inode is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(key[1]).st_ino == inode:
+                    os.unlink(key[1])
+
+
+def _new_socket(family: int, address: Any, *, is_shared: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, True)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
