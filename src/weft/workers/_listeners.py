@@ -5,8 +5,8 @@ Rules for whoever edits this file:
 - A slot's socket is made once and lives as long as the supervisor: closing one resets the connections that wait in it.
 - Sockets of a TCP address share their port by SO_REUSEPORT. That alone would also share it with a stranger of the same
   user, so a trial without it comes first. A Unix path has one socket, for all slots.
-- Nothing is made to listen here. A slot that has no worker yet gets no connections then; its first worker's `listen` puts it into
-  the kernel's choice for good.
+- Nothing is made to listen here. A slot that has had no worker gets no connections; its first worker's `listen` puts it
+  into the kernel's choice for good.
 """
 
 from __future__ import annotations

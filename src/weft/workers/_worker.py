@@ -1,9 +1,9 @@
 """A worker's side: it takes its sockets from the supervisor, says when it serves, and drains when it is told to.
 
 How a worker ends. The supervisor says `drain`; the loop stops accepting, and waits (`SETTLE_S` at most) until each accepted
-connection has sent something and that has been read, so that no request is caught between `accept` and the program. Then it says
-`quiet`, and the supervisor sends SIGTERM, which means to the program what it always means. A program that leaves SIGTERM alone gets
-`_on_sigterm`: wait until the connections of its servers are gone or the time is up, and cancel what `asyncio.run` runs.
+connection has sent something and that has been read, so that no request is caught between `accept` and the program. Then it
+says `quiet`, and the supervisor sends SIGTERM, which means to the program what it always means. A program that leaves SIGTERM
+alone gets `_on_sigterm`: wait until the connections of its servers are gone or the time is up, and cancel what `asyncio.run` runs.
 
 Where the supervisor is gone, which the end of the channel says, the worker does all that by itself.
 

@@ -1,0 +1,75 @@
+"""The pieces of `weft.workers` that need no second process: back-off, addresses, sockets, channel."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from weft.workers._backoff import Backoff
+from weft.workers._channel import Channel
+from weft.workers._listeners import BadAddress, Listeners, parse_bind
+
+
+def test_backoff_doubles_and_forgets() -> None:
+    backoff = Backoff()
+    assert [backoff.after(0.0) for _ in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert backoff.after(6.0) == 0.0
+    assert backoff.after(1.0) == 0.1
+
+
+@pytest.mark.parametrize("text", ["", "8000", "host:", "[::1]", "1.2.3.4:65536", "unix:", "a:b:1"])
+def test_bad_addresses(text: str) -> None:
+    with pytest.raises(BadAddress):
+        parse_bind(text)
+
+
+def test_addresses() -> None:
+    assert parse_bind("127.0.0.1:80") == [(int(socket.AF_INET), ("127.0.0.1", 80))]
+    assert parse_bind("unix:/run/x") == [(int(socket.AF_UNIX), "/run/x")]
+
+
+def test_a_socket_for_each_slot_on_one_port() -> None:
+    listeners = Listeners(2)
+    try:
+        listeners.bind_all("127.0.0.1:0")
+        key = listeners.binds[0]
+        first, second = (listeners.socket_for(key, slot) for slot in range(2))
+        assert first is not None and second is not None and first is not second
+        assert first.getsockname() == second.getsockname()
+        assert listeners.socket_for((key[0], first.getsockname()), 1) is second
+        assert Listeners(2).socket_for(key, 0) is None
+        first.listen()
+        other = Listeners(1)
+        with pytest.raises(BadAddress, match="already in use"):
+            other.bind_all("127.0.0.1:%d" % first.getsockname()[1])
+        listeners.keep(set())
+        assert first.fileno() != -1
+    finally:
+        listeners.close()
+
+
+def test_a_unix_path_is_removed_by_its_owner(tmp_path: object) -> None:
+    path = f"{tmp_path}/s"
+    listeners = Listeners(2)
+    listeners.bind_all(f"unix:{path}")
+    assert listeners.socket_for(listeners.binds[0], 0) is listeners.socket_for(listeners.binds[0], 1)
+    listeners.close()
+    assert not os.path.exists(path)
+
+
+def test_channel_carries_messages_and_descriptors() -> None:
+    one, two = socket.socketpair()
+    left, right = Channel(one), Channel(two)
+    reader, writer = os.pipe()
+    left.send({"a": 1})
+    left.send({"b": 2}, [reader])
+    (first, none), (second, (copy,)) = right.receive()
+    assert (first, none, second) == ({"a": 1}, [], {"b": 2})
+    assert not os.get_inheritable(copy)
+    for fd in (reader, writer, copy):
+        os.close(fd)
+    left.close()
+    assert right.receive() == [] and right.is_ended
+    right.close()
