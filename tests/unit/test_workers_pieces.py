@@ -43,7 +43,7 @@ def test_a_socket_for_each_slot_on_one_port() -> None:
         first.listen()
         other = Listeners(1)
         with pytest.raises(BadAddress, match="already in use"):
-            other.bind_all("127.0.0.1:%d" % first.getsockname()[1])
+            other.bind_all(f"127.0.0.1:{first.getsockname()[1]}")
         listeners.keep(set())
         assert first.fileno() != -1
     finally:

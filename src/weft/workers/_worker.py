@@ -3,7 +3,8 @@
 How a worker ends. The supervisor says `drain`; the loop stops accepting, and waits (`SETTLE_S` at most) until each accepted
 connection has sent something and that has been read, so that no request is caught between `accept` and the program. Then it
 says `quiet`, and the supervisor sends SIGTERM, which means to the program what it always means. A program that leaves SIGTERM
-alone gets `_on_sigterm`: wait until the connections of its servers are gone or the time is up, and cancel what `asyncio.run` runs.
+alone gets `_on_sigterm`: wait until the connections of its servers are gone or the time is up, and cancel what
+`asyncio.run` runs.
 
 Where the supervisor is gone, which the end of the channel says, the worker does all that by itself.
 
@@ -168,9 +169,7 @@ class Worker:
         if os.getpid() != self.pid:
             return
         if self._channel.is_ended:
-            for each in registry.live():
-                if each is loop:
-                    loop._remove_reader(self._channel.fileno())
+            loop._remove_reader(self._channel.fileno())
         if orders or self._channel.is_ended:
             self._settle(loop)
 
