@@ -33,6 +33,17 @@ cdef extern from *:
     """
     #include <fcntl.h>
     #include <sys/socket.h>
+    #ifdef __linux__
+    #include <sys/sendfile.h>
+    #define WEFT_HAS_SENDFILE 1
+    static long long weft_sendfile(int target, int file, long long offset, long long count) {
+        off_t place = (off_t)offset;
+        return (long long)sendfile(target, file, &place, (size_t)count);
+    }
+    #else
+    #define WEFT_HAS_SENDFILE 0
+    static long long weft_sendfile(int target, int file, long long offset, long long count) { errno = ENOSYS; return -1; }
+    #endif
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0  /* Python ignores SIGPIPE; this only spares who does not */
     #endif
@@ -73,6 +84,8 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_recvfrom "recvfrom"(int fd, void *buf, size_t size, int flags, sockaddr *address, socklen_t *address_size)
     ssize_t c_sendto "sendto"(int fd, const void *buf, size_t size, int flags, const sockaddr *address, socklen_t address_size)
     int weft_accept(int fd, sockaddr *address, socklen_t *size)
+    int C_HAS_SENDFILE "WEFT_HAS_SENDFILE"
+    long long weft_sendfile(int target, int file, long long offset, long long count)
 
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct in_addr:
@@ -256,11 +269,19 @@ cdef class Kernel:
         return counted(sent, error)
 
     cpdef long long sendfile(self, object sock, int fd, int file_fd, long long offset, long long count) except -2:
-        # The wrapper of `os` knows each platform's signature and lets go of the GIL: the file may be on a slow disk.
-        try:
-            return os.sendfile(fd, file_fd, offset, count)
-        except (BlockingIOError, InterruptedError):
-            return -1
+        cdef long long sent
+        cdef int error = 0
+        if not C_HAS_SENDFILE:
+            # The signature differs from system to system, and the wrapper of `os` knows each.
+            try:
+                return os.sendfile(fd, file_fd, offset, count)
+            except (BlockingIOError, InterruptedError):
+                return -1
+        # Without the GIL: the file may be on a slow disk.
+        with nogil:
+            sent = weft_sendfile(fd, file_fd, offset, count)
+            error = errno
+        return counted(sent, error)
 
     cpdef object recvfrom(self, object sock, int fd):
         cdef sockaddr_storage address

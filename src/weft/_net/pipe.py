@@ -82,7 +82,7 @@ class WritePipeTransport(asyncio.WriteTransport):
     `write` sends at once what the pipe takes. `write_eof` is `close`: what was written is sent first.
     """
 
-    __slots__ = ("__weakref__", "_state")
+    __slots__ = ("__dict__", "__weakref__", "_state")
 
     def __init__(self, loop: AnyLoop, pipe: Any, protocol: Any, waiter: asyncio.Future[None] | None = None) -> None:
         super().__init__({"pipe": pipe})

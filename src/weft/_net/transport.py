@@ -35,7 +35,8 @@ class StreamTransport(asyncio.Transport):
     Differs in one thing: what a callback writes is sent when the callback returns (at once above 64 KiB).
     """
 
-    __slots__ = ("__weakref__", "_stream")
+    # A dict of its own, so that a method can be replaced on the object, as with asyncio's: tests do that.
+    __slots__ = ("__dict__", "__weakref__", "_stream")
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE

@@ -26,7 +26,7 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     As there it is a Transport too, though it has no stream to read or write.
     """
 
-    __slots__ = ("__weakref__", "_state")
+    __slots__ = ("__dict__", "__weakref__", "_state")
 
     def __init__(self, loop: AnyLoop, sock: socket.socket, protocol: Any, address: Any) -> None:
         info: dict[str, Any] = {"socket": TransportSocket(sock)}

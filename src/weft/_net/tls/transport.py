@@ -25,7 +25,7 @@ class TLSTransport(asyncio.Transport):
     Differs: what a callback writes is encrypted and sent when the callback returns (at once above 64 KiB).
     """
 
-    __slots__ = ("__weakref__", "_closed", "_ssl_protocol")
+    __slots__ = ("__dict__", "__weakref__", "_closed", "_ssl_protocol")
 
     _start_tls_compatible = True
     _sendfile_compatible: Any = constants._SendfileMode.FALLBACK
