@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import socket
 
     from weft._net.server import Server
-    from weft._net.tls.transport import TLSTransport
+    from weft._net.tls.transport import SSLTransport
 
 
 def check_ssl_timeouts(ssl: Any, handshake_timeout: float | None, shutdown_timeout: float | None) -> None:
@@ -65,14 +65,14 @@ def _make_connection(
     ssl_handshake_timeout: float | None,
     ssl_shutdown_timeout: float | None,
     call_connection_made: bool = True,
-) -> TLSTransport:
+) -> SSLTransport:
     """The upper transport with its machine; the machine still needs a transport below."""
     try:
         import ssl  # noqa: F401
     except ImportError:
         raise RuntimeError("stdlib ssl module not available") from None
     from weft._net.tls import connection
-    from weft._net.tls.transport import TLSTransport
+    from weft._net.tls.transport import SSLTransport
 
     handshake_timeout_s = _timeout("ssl_handshake_timeout", ssl_handshake_timeout, connection.HANDSHAKE_TIMEOUT_S)
     shutdown_timeout_s = _timeout("ssl_shutdown_timeout", ssl_shutdown_timeout, connection.SHUTDOWN_TIMEOUT_S)
@@ -80,7 +80,7 @@ def _make_connection(
         sslcontext = _default_context(server_side, server_hostname)
     if server_side or not server_hostname:
         server_hostname = None
-    return TLSTransport(
+    return SSLTransport(
         connection.TLSConnection(
             loop,
             protocol,

@@ -1,4 +1,4 @@
-"""The state machine of a TLS connection: the protocol of the transport below, the engine of the `TLSTransport` above.
+"""The state machine of a TLS connection: the protocol of the transport below, the engine of the `SSLTransport` above.
 
 Rules for whoever edits:
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Iterable
 
-    from weft._net.tls.transport import TLSTransport
+    from weft._net.tls.transport import SSLTransport
 
 _UNWRAPPED = 0
 _HANDSHAKE = 1
@@ -130,7 +130,7 @@ class TLSConnection(Flushable):
         self._shutdown_timeout_s = shutdown_timeout_s
         self._waiter = waiter
         #: None until the transport above is made, and after connection_lost: that breaks the cycle.
-        self._face: TLSTransport | None = None
+        self._face: SSLTransport | None = None
         #: The transport below; None before connection_made and after connection_lost.
         self._transport: Any = None
         #: The stream of that transport, if it is one of ours: calls go straight to it.
