@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class SSLTransport(asyncio.Transport):
     """A TLS connection. All methods: the loop's thread; semantics as asyncio's TLS transport.
 
-    Named for "ssl", which CPython's tests look for in the name of a transport's class. Differs: what a callback writes is encrypted and sent when the callback returns (at once above 64 KiB).
+    Its name has an "ssl" in it because CPython's tests look for that. Differs: what a callback writes is encrypted and
+    sent when the callback returns (at once above 64 KiB).
     """
 
     __slots__ = ("__dict__", "__weakref__", "_closed", "_ssl_protocol")
