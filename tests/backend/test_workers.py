@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -118,16 +120,18 @@ def test_rolling_restart_loses_nothing(service: Service) -> None:
     for client in clients:
         client.start()
     try:
-        service.process.send_signal(signal.SIGHUP)
-        service.until("the rolling restart is done")
+        # As many restarts as it takes: a thousand requests and more meet one.
+        while len(answered) < 2000 and not failed:
+            service.process.send_signal(signal.SIGHUP)
+            service.until("the rolling restart is done")
     finally:
         is_over.set()
         for client in clients:
             client.join()
     after = {service.ask() for _ in range(100)}
     assert not failed
+    assert len(answered) >= 2000
     assert len(after) == 2 and not after & before
-    assert answered
     assert service.end() == 0, service.said
 
 
@@ -137,10 +141,88 @@ def test_a_killed_worker_is_replaced(service: Service) -> None:
     victim = before.pop()
     subprocess.run(["kill", "-KILL", str(victim)], check=True)
     service.until("SIGKILL")
-    # The connections that wait in the dead worker's queue are answered by the next one.
     after = {service.ask() for _ in range(100)}
     assert victim not in after and len(after) == 2
     assert service.end() == 0, service.said
+
+
+@pytest.mark.slow_test(60)
+def test_what_waits_for_a_killed_worker_is_answered_by_the_next(service: Service) -> None:
+    """The connections in a worker's accept queue survive it: its slot's socket is the supervisor's."""
+    victim = service.ask()
+    os.kill(victim, signal.SIGSTOP)  # from now on it accepts nothing
+    clients = [socket.create_connection(("127.0.0.1", service.port), timeout=20) for _ in range(40)]
+    try:
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        os.kill(victim, signal.SIGKILL)
+        answers = [b"".join(iter(lambda client=client: client.recv(65536), b"")) for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 40
+    assert service.end() == 0, service.said
+
+
+STUBBORN = """
+import asyncio, signal, sys
+
+async def hold(reader, writer):
+    writer.write(b"held")
+    await asyncio.get_running_loop().create_future()
+
+async def main():
+    server = await asyncio.start_server(hold, "127.0.0.1", int(sys.argv[1]))
+    {ignore}
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow_test(60)
+@pytest.mark.parametrize(
+    ("ignore", "drain", "signals"),
+    [
+        # Open connections end with the drain: the main task is cancelled.
+        ("", "0.2", 1),
+        # A program that catches the signal and does nothing is killed.
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "0.2", 1),
+        # The second signal waits for nobody.
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "600", 2),
+    ],
+)
+def test_a_drain_has_an_end(tmp_path: Path, ignore: str, drain: str, signals: int) -> None:
+    service = Service(tmp_path, STUBBORN.format(ignore=ignore), "--drain", drain)
+    try:
+        service.until("serves", 2)
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
+            assert client.recv(4) == b"held"
+            service.process.send_signal(signal.SIGTERM)
+            service.until("to drain")
+            if signals == 2:
+                service.process.send_signal(signal.SIGTERM)
+            service.said += service.process.communicate(timeout=30)[1]
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(4) == b""
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+            service.process.communicate(timeout=20)
+    assert service.process.returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "line"), [("1 / 0", 1, "ZeroDivisionError"), ("raise SystemExit(3)", 3, "3")]
+)
+def test_a_program_that_cannot_start_ends_it_all(tmp_path: Path, source: str, status: int, line: str) -> None:
+    (tmp_path / "program.py").write_text(source)
+    command = [sys.executable, "-m", "weft", "run", "--workers", "2", "program.py"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert process.returncode == status
+    assert line in process.stderr
+    assert process.stderr.count("no worker can start") == 1
+    assert process.stderr.count("Traceback") == (status == 1)
 
 
 @pytest.mark.parametrize(
