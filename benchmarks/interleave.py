@@ -172,8 +172,8 @@ def _io_sample(plan: Plan, row: Server, subject: Subject, names: str) -> dict[st
     server = _Dialogue(_command(row.name, subject.name, names, "0"), _environment(subject), server_core)
     load = None
     try:
-        port = json.loads(server.read())["port"]
-        arguments = ["127.0.0.1", port, row.connections, row.size_bytes, 30, plan.messages]
+        listening = json.loads(server.read())
+        arguments = [listening["host"], listening["port"], row.connections, row.size_bytes, 30, plan.messages]
         command = [sys.executable, "-m", "benchmarks.load_tls"] if row.tls else plan.load
         load = _Dialogue([*command, *map(str, arguments)], dict(os.environ), load_core)
         load.read()

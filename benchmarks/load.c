@@ -1,5 +1,7 @@
 /* The load of the I/O rows: HOST PORT CONNECTIONS SIZE WARM_UP MESSAGES
 
+   HOST is an IPv4 address for TCP, "udp:" and one for datagrams, or "unix:" and the path of a stream socket (PORT is not
+   looked at then).
    Closed loop: every connection has one message in flight, and sends the next when the whole echo has come back equal.
    After the warm-up (messages per connection) it prints "warm" and waits for a line on standard input, so that the server's
    CPU time can be read while it is idle; then it sends MESSAGES in all, and prints one JSON line with the latencies.
@@ -14,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -101,6 +105,25 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* Connect a socket to HOST and PORT, of whichever kind. */
+static int open_connection(const char *host, const char *port) {
+    int one = 1, fd;
+    if (!strncmp(host, "unix:", 5)) {
+        struct sockaddr_un path = {.sun_family = AF_UNIX};
+        strncpy(path.sun_path, host + 5, sizeof path.sun_path - 1);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || connect(fd, (struct sockaddr *)&path, sizeof path)) fail("connect");
+        return fd;
+    }
+    int datagrams = !strncmp(host, "udp:", 4);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+    inet_pton(AF_INET, datagrams ? host + 4 : host, &address.sin_addr);
+    fd = socket(AF_INET, (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
+    if (!datagrams) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
 int main(int argc, char **argv) {
     if (argc != 7) { fprintf(stderr, "load: HOST PORT CONNECTIONS SIZE WARM_UP MESSAGES\n"); return 2; }
     size_t connections = strtoul(argv[3], NULL, 10), warm_up = strtoul(argv[5], NULL, 10), messages = strtoul(argv[6], NULL, 10);
@@ -110,13 +133,8 @@ int main(int argc, char **argv) {
     if (!all || !pattern || !inbox || !latencies_ns) fail("malloc");
     for (size_t i = 0; i < size; i++) pattern[i] = (char)(i * 31 + i / 251);
     poller = epoll_create1(EPOLL_CLOEXEC);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
-    inet_pton(AF_INET, argv[1], &address.sin_addr);
     for (size_t i = 0; i < connections; i++) {
-        int one = 1;
-        all[i].fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (all[i].fd < 0 || connect(all[i].fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
-        setsockopt(all[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        all[i].fd = open_connection(argv[1], argv[2]);
         if (fcntl(all[i].fd, F_SETFL, O_NONBLOCK)) fail("fcntl");
         interest(&all[i], 0, EPOLL_CTL_ADD);
     }

@@ -25,6 +25,15 @@ class Connection:
         selector.register(self.sock, selectors.EVENT_READ, self)
 
     def _connect(self, address: tuple[str, int]) -> socket.socket:
+        host = address[0]
+        if host.startswith("unix:"):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(host.removeprefix("unix:"))
+            return sock
+        if host.startswith("udp:"):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.connect((host.removeprefix("udp:"), address[1]))
+            return sock
         sock = socket.create_connection(address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock

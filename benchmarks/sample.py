@@ -1,6 +1,6 @@
 """One sample, in the process under measure: `python -m benchmarks.sample ROW SUBJECT NAMES BUDGET_MS` prints JSON.
 
-An I/O row serves until told to stop: it prints its port, and answers each `usage` on standard input by its CPU time.
+An I/O row serves until told to stop: it prints its address, and answers each `usage` on standard input by its CPU time.
 `python -m benchmarks.sample --probe SUBJECT [NAME ...]` says what would be measured.
 """
 
@@ -11,6 +11,7 @@ import gc
 import json
 import resource
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -69,10 +70,15 @@ async def _serve(server: Server, names: ModuleType) -> None:
     # message against them.
     block = bytes(1 << 20)
     del block
+    with tempfile.TemporaryDirectory(prefix="weft-") as folder:
+        await _serve_in(folder, server, names)
+
+
+async def _serve_in(folder: str, server: Server, names: ModuleType) -> None:
     loop = asyncio.get_running_loop()
     stopped = loop.create_future()
-    listening = await server.start(names, server.size_bytes)
-    _say({"port": listening.sockets[0].getsockname()[1]})
+    listening, host, port = await server.start(names, server.size_bytes, folder)
+    _say({"host": host, "port": port})
 
     def answer() -> None:
         for line in sys.stdin:
