@@ -57,6 +57,12 @@ class End(asyncio.Protocol):
         shift = start % KEY_BYTES
         return (self.key * (count // KEY_BYTES + 2))[shift : shift + count]
 
+    def part(self, size: int) -> Any:
+        """The next `size` bytes to write, as one of the types that a transport takes."""
+        part = self.schedule.dice.choice((bytes, bytearray, memoryview))(self.stream(size, self.offered))
+        self.offered += size
+        return part
+
     # -- what the loop tells --
 
     def note(self, event: str) -> None:
@@ -132,16 +138,13 @@ class End(asyncio.Protocol):
         dice = self.schedule.dice
         sizes = [dice.choice(SIZES) for _ in range(dice.choice((1, 1, 1, 3, 10)))]
         sizes = [min(size, 5_000) for size in sizes] if len(sizes) > 1 else sizes
-        parts = []
-        for size in sizes:
-            parts.append(dice.choice((bytes, bytearray, memoryview))(self.stream(size, self.offered)))
-            self.offered += size
         try:
             if dice.random() < 0.3:
-                self.transport.writelines(parts)
+                self.transport.writelines([self.part(size) for size in sizes])
             else:
-                for part in parts:
-                    self.transport.write(part)
+                for size in sizes:
+                    # Made only now: the write before may have paused the protocol, which may have written more.
+                    self.transport.write(self.part(size))
         except RuntimeError as error:
             # Ended by write_eof, here or within a callback of this very write.
             if self.promised < 0:
@@ -154,7 +157,7 @@ class End(asyncio.Protocol):
 
     def write_eof(self) -> None:
         if not self.transport.can_write_eof() or self.depth:
-            return  # within pause_writing, half of a writelines is written
+            return  # within pause_writing, only some of the parts are written
         if not self.transport.is_closing():
             self.ends()
         try:

@@ -201,6 +201,22 @@ async def test_writelines(world):
         assert got == b"abcde" + b"x" * 1_500_000
 
 
+async def test_pause_writing_may_write_after_all_lines(world):
+    async with Pair() as pair:
+        pair.server.transport.pause_reading()
+        lines = [b"%d" % (number % 10) * 1_000_000 for number in range(20)]
+        pair.client.pause_writing = lambda: pair.transport.write(b"paused")
+        pair.transport.writelines(lines)
+        pair.client.pause_writing = lambda: None
+        pair.server.transport.resume_reading()
+        pair.transport.write(b"end")
+        pair.transport.write_eof()
+        await pair.server.eof
+        # 3.11.7 to 3.13.0: asyncio's writelines pauses nobody, or joins and pauses as `write` does.
+        ends = (b"pausedend",) if world.weft_loop else (b"pausedend", b"end")
+        assert pair.server.data in [b"".join(lines) + end for end in ends]
+
+
 async def test_big_data_both_ways(world):
     size = 5_000_000
     async with Pair() as pair:

@@ -171,6 +171,21 @@ async def test_flow_control_of_writing(world):
         assert pair.transport.get_write_buffer_size() == 0
 
 
+async def test_pause_writing_may_write_after_all_lines(world):
+    async with TLSPair() as pair:
+        pair.server.transport.pause_reading()
+        # What the transport below holds does not count: fill it.
+        first = b"first" * 2_000_000
+        pair.transport.write(first)
+        lines = [b"%d" % (number % 10) * 1_000_000 for number in range(10)]
+        pair.client.pause_writing = lambda: pair.transport.write(b"paused")
+        pair.transport.writelines(lines)
+        pair.client.pause_writing = lambda: None
+        pair.server.transport.resume_reading()
+        expected = first + b"".join(lines) + b"paused"
+        assert await pair.server.received(len(expected)) == expected
+
+
 async def test_limits(world):
     async with TLSPair() as pair:
         assert pair.transport.get_write_buffer_limits() == (128 * 1024, 512 * 1024)

@@ -43,7 +43,6 @@ class Acceptor(Runnable):
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self._is_step = False
-        self._is_step = False
         self._server = server
         self._loop: Any = server._loop
         self._ops = self._loop._poller.ops

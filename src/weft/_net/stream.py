@@ -73,7 +73,6 @@ class WriteReady(Runnable):
 
     def __init__(self, stream: Stream) -> None:
         self._is_step = False
-        self._is_step = False
         self.stream = stream
 
     def __repr__(self) -> str:
@@ -127,7 +126,6 @@ class Stream(Flushable):
         server: Server | None,
         context: contextvars.Context | None,
     ) -> None:
-        self._is_step = False
         self._is_step = False
         self._loop = loop
         self._poller: Poller = loop._poller
@@ -303,30 +301,35 @@ class Stream(Flushable):
         if self._conn_lost:
             self._count_dropped_write()
             return
-        self._append(chunk)
+        self._hold(chunk)
+        self._judge_buffer()
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         if self._barred:
             self._refuse("writelines")
-        # All converted before any is taken: a wrong item in the middle writes nothing.
-        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
-        if not chunks:
-            return
         if self._conn_lost:
             self._count_dropped_write()
             return
+        # All converted before any is taken: a wrong item in the middle writes nothing. All taken before anything is
+        # judged: what `pause_writing` writes comes after the last of them.
+        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
         for chunk in chunks:
-            if len(chunk) > 0 and not self._conn_lost:
-                self._append(chunk)
+            if len(chunk) > 0:
+                self._hold(chunk)
+        if self._size > 0:
+            self._judge_buffer()
 
     def _refuse(self, method: str) -> None:
         if self._eof:
             raise RuntimeError(f"Cannot call {method}() after write_eof()")
         raise RuntimeError(f"unable to {method if method == 'write' else _WRITELINES}; sendfile is in progress")
 
-    def _append(self, chunk: bytes) -> None:
+    def _hold(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._size += len(chunk)
+
+    def _judge_buffer(self) -> None:
+        """Something was added to the buffer: send it now, or see to it that it will be."""
         if self._writing:
             if self._size > self._high:
                 self._maybe_pause_protocol()

@@ -74,7 +74,7 @@ cdef class TLSConnection(Flushable):
     cpdef write(self, object data)
     cpdef writelines(self, object list_of_data)
     cpdef _hold(self, bytes chunk)
-    cdef _append(self, bytes chunk)
+    cdef _judge_buffer(self)
     cdef _count_dropped_write(self)
     cdef _flush(self)
     cdef _encrypt_guarded(self)

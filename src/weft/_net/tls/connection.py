@@ -429,23 +429,27 @@ class TLSConnection(Flushable):
         if self._state != _WRAPPED and self._state != _HANDSHAKE:
             self._count_dropped_write()
             return
-        self._append(chunk)
+        self._hold(chunk)
+        self._judge_buffer()
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
-        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
         if self._state != _WRAPPED and self._state != _HANDSHAKE:
             self._count_dropped_write()
             return
+        # As `Stream.writelines`: all or nothing, and all before the protocol is told anything.
+        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
         for chunk in chunks:
             if len(chunk) > 0:
-                self._append(chunk)
+                self._hold(chunk)
+        if self._size > 0:
+            self._judge_buffer()
 
     def _hold(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._size += len(chunk)
 
-    def _append(self, chunk: bytes) -> None:
-        self._hold(chunk)
+    def _judge_buffer(self) -> None:
+        """Something was added to what waits: encrypt it now, or see to it that it will be."""
         if self._state != _WRAPPED:
             return  # sent when the handshake is done
         if self._size > _FLUSH_BYTES:
