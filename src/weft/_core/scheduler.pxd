@@ -51,8 +51,8 @@ cdef class Scheduler:
     @cython.locals(handle=Handle)
     cdef Handle _handle(self, object callback, tuple args, object context)
     cdef _mark_dirty(self, Flushable flushable)
-    cdef _enter(self, object task)
-    cdef _leave(self)
+    cdef int _enter(self, object task) except -1
+    cdef int _leave(self) except -1
     cdef long long _now_ns(self) except? -1
     cpdef _run_until_stopped(self)
     @cython.locals(counters=Counters, now_ns=cython.longlong, batch=list)

@@ -31,7 +31,6 @@ cdef class Task(Future):
     cdef _start_eagerly(self)
     @cython.locals(task=Task, awaited=Task, hops=Py_ssize_t)
     cdef _request_cancel(self, object msg)
-    @cython.locals(scheduler=Scheduler)
     cdef _run(self)
     @cython.locals(returned=Returned, raised=Raised)
     cdef _take(self, object outcome)

@@ -16,7 +16,8 @@ Rules for whoever edits this file:
   falls back to `_must_cancel`, which the step turns into the exception. Only `_step` clears it.
 - Weft's loop keeps a task alive in `_live` until it is done. On another loop asyncio's weak registry holds.
 - A task must not be kept alive by its own exception, whose traceback holds the frames from `_step` outwards: whatever
-  may be among them drops its names before it returns (for an eager task also those that make it).
+  may be among them drops its names before it returns (for an eager task also those that make it). Compiled functions
+  leave no frame with names; the hot ones ask, since to set `self` costs them references and checks.
 
 All for the thread that runs the loop.
 """
@@ -37,6 +38,11 @@ from typing import Any
 from weft._core.current import CurrentTask
 from weft._core.future import Future
 from weft._native.drive import Drive, Raised, Returned
+
+try:
+    import cython
+except ImportError:
+    from weft import _cython as cython
 
 _UNCANCEL_FORGETS = sys.version_info >= (3, 13)
 _CHECKS_CONTEXT = sys.version_info >= (3, 15)
@@ -135,7 +141,8 @@ class Task(Future):
             if scheduler._registers_tasks:
                 _register_task(self)
         self._log_destroy_pending = True
-        self = None  # type: ignore[assignment]
+        if not cython.compiled:
+            self = None  # type: ignore[assignment]
 
     def _start_eagerly(self) -> None:
         """Run the first step now, as the current task, in place of whichever task creates this one."""
@@ -283,26 +290,21 @@ class Task(Future):
 
     def _run(self) -> None:
         """The task's turn on Weft's loop: its first step, or the one after what it waited for."""
-        waiter = self._fut_waiter
-        if waiter is None:
-            if self._status == 0 and not self._must_cancel:
-                # The commonest step, without the questions of the others.
-                scheduler = self._scheduler
-                if scheduler._current is not self:  # type: ignore[union-attr]
-                    scheduler._enter(self)  # type: ignore[union-attr]
-                outcome = Drive.send(self._context, self._coro)
-                if outcome is None:
-                    scheduler._ready_queue.append(self)  # type: ignore[union-attr]
-                else:
-                    self._take(outcome)
-                    outcome = None
-            else:
-                self._step(None, self._context)
+        if self._fut_waiter is not None:
+            self._step(_seen_error_of(self._fut_waiter), self._context)
+        elif self._status != 0 or self._must_cancel:
+            self._step(None, self._context)
         else:
-            self._step(_seen_error_of(waiter), self._context)
-        # The traceback of a failure reaches this frame by f_back, and with it the names here: a cycle otherwise.
-        waiter = None
-        self = None  # type: ignore[assignment]
+            # The commonest step, without the questions of the others.
+            if self._scheduler._current is not self:  # type: ignore[union-attr]
+                self._scheduler._enter(self)  # type: ignore[union-attr]
+            outcome = Drive.send(self._context, self._coro)
+            if outcome is None:
+                self._scheduler._ready_queue.append(self)  # type: ignore[union-attr]
+            else:
+                self._take(outcome)
+        if not cython.compiled:
+            self = outcome = None  # type: ignore[assignment]
 
     def _on_done(self, future: Any) -> None:
         """The future of Weft's that it waits for is done: be queued."""
@@ -350,8 +352,6 @@ class Task(Future):
             outcome = Drive.send(context, self._coro)
         else:
             outcome = Drive.throw(context, self._coro, exc)
-            # The traceback of a failure reaches this frame by f_back, and with it the names here: a cycle otherwise.
-            exc = None
         if outcome is None:
             # A bare yield: run again in the next turn.
             if scheduler is not None:
@@ -360,8 +360,8 @@ class Task(Future):
                 self._loop.call_soon(self._step_now, context=self._context)
         else:
             self._take(outcome)
-        outcome = None
-        self = None  # type: ignore[assignment]
+        if not cython.compiled:
+            self = exc = outcome = None  # type: ignore[assignment]
 
     def _take(self, outcome: Any) -> None:
         """What a step came to, if it was not a bare yield."""
@@ -377,11 +377,10 @@ class Task(Future):
         elif type(outcome) is Raised:
             raised = outcome
             self._fail_with(raised.error)
-            raised = None  # type: ignore[assignment]
         else:
             self._wait_for(outcome)
-        outcome = None
-        self = None  # type: ignore[assignment]
+        if not cython.compiled:
+            self = outcome = raised = None  # type: ignore[assignment]
 
     def _fail_with(self, error: BaseException) -> None:
         """The coroutine raised `error`."""

@@ -60,5 +60,5 @@ cdef class RunningTask:
         return _place >= 0
 
     @staticmethod
-    cdef bint set(object loop, object task) except *:
+    cdef bint set(object loop, object task) except -1:
         return weft_set_running(_place, loop, task)
