@@ -97,6 +97,7 @@ async def _streams(names: Any, size_bytes: int, folder: str) -> tuple[Any, str, 
 
 SERVERS: tuple[Server, ...] = (
     Server("tcp_protocol", "TCP echo, Protocol, 1 KiB × 100 connections", _protocol, 1024, 100),
+    Server("tcp_bulk", "TCP echo, Protocol, 100 KiB × 10 connections", _protocol, 100 * 1024, 10),
     Server("tcp_streams", "TCP echo, streams, 1 KiB × 100 connections", _streams, 1024, 100, own=("start_server",)),
     Server("unix", "Unix echo, Protocol, 1 KiB × 100 connections", _unix, 1024, 100),
     # Fewer than a hundred: their datagrams have to find room in the server's receive buffer all at once.

@@ -28,8 +28,8 @@ class FaultyOps(Ops):
             raise OSError(errno, os.strerror(errno))
         return True
 
-    def recv(self, sock: Any, fd: int) -> Any:
-        return None if self._fault("recv") else super().recv(sock, fd)
+    def recv(self, sock: Any, fd: int, fresh_bytes: int) -> Any:
+        return None if self._fault("recv") else super().recv(sock, fd, fresh_bytes)
 
     def recv_into(self, sock: Any, fd: int, target: Any) -> int:
         return -1 if self._fault("recv_into") else super().recv_into(sock, fd, target)

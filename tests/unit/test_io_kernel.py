@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 
 import pytest
 
@@ -26,26 +27,37 @@ def pair():
     right.close()
 
 
-def test_recv(kernel, pair):
+@pytest.mark.parametrize("fresh_bytes", [0, 5, 70_000])
+def test_recv(kernel, pair, fresh_bytes):
     left, right = pair
-    assert kernel.recv(left, left.fileno()) is None
+    assert kernel.recv(left, left.fileno(), fresh_bytes) is None
     right.send(b"hello")
-    assert kernel.recv(left, left.fileno()) == b"hello"
+    assert kernel.recv(left, left.fileno(), fresh_bytes) == b"hello"
     right.close()
-    assert kernel.recv(left, left.fileno()) == b""
+    assert kernel.recv(left, left.fileno(), fresh_bytes) == b""
 
 
-def test_recv_is_bounded_and_exact(kernel):
+def test_fresh_bytes_are_of_the_size_that_came(kernel, pair):
+    left, right = pair
+    right.send(b"x" * 1000)
+    parts = [kernel.recv(left, left.fileno(), size) for size in (1, 99, 1_000_000)]
+    assert parts == [b"x", b"x" * 99, b"x" * 900]
+    assert sys.getsizeof(parts[2]) == sys.getsizeof(b"") + 900
+    assert {parts[2]: 1}[b"x" * 900] == 1
+
+
+@pytest.mark.parametrize("fresh_bytes", [0, 1_000_000])
+def test_recv_is_bounded_and_exact(kernel, fresh_bytes):
     left, right = socket.socketpair()
     with left, right:
         left.setblocking(False)
         right.setblocking(False)
         right.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * RECV_BYTES)
         sent = right.send(b"x" * (2 * RECV_BYTES))
-        first = kernel.recv(left, left.fileno())
-        assert 0 < len(first) <= RECV_BYTES
+        first = kernel.recv(left, left.fileno(), fresh_bytes)
+        assert 0 < len(first) <= (fresh_bytes or RECV_BYTES)
         rest = b""
-        while (data := kernel.recv(left, left.fileno())) is not None:
+        while (data := kernel.recv(left, left.fileno(), fresh_bytes)) is not None:
             rest += data
         assert len(first) + len(rest) == sent
 
@@ -107,8 +119,9 @@ def test_errors_are_raised(kernel, pair):
         assert raised.value.errno == errno.EPIPE
     with socket.socket() as unconnected:
         unconnected.setblocking(False)
-        with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
-            kernel.recv(unconnected, unconnected.fileno())
+        for fresh_bytes in (0, 10):
+            with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
+                kernel.recv(unconnected, unconnected.fileno(), fresh_bytes)
         with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
             kernel.recv_into(unconnected, unconnected.fileno(), bytearray(1))
         with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):

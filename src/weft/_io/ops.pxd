@@ -6,7 +6,7 @@ cdef class Ops:
     cdef Kernel _kernel
     cdef public Counters counters
 
-    cpdef object recv(self, object sock, int fd)
+    cpdef object recv(self, object sock, int fd, Py_ssize_t fresh_bytes)
     cpdef Py_ssize_t recv_into(self, object sock, int fd, object target) except -2
     cpdef Py_ssize_t send(self, object sock, int fd, list chunks, Py_ssize_t first, Py_ssize_t offset) except -2
     cpdef Py_ssize_t send_buffer(self, object sock, int fd, object data) except -2

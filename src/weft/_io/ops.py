@@ -26,10 +26,13 @@ class Ops:
         #: The loop's counters; a poller without a loop counts for itself.
         self.counters: Counters = Counters()
 
-    def recv(self, sock: socket.socket, fd: int) -> bytes | None:
-        """What has arrived, up to 256 KiB; b"" at the end of the stream; None when nothing is there yet."""
+    def recv(self, sock: socket.socket, fd: int, fresh_bytes: int) -> bytes | None:
+        """What has arrived, up to 256 KiB; b"" at the end of the stream; None when nothing is there yet.
+
+        `fresh_bytes` above 0: up to so many, read to where they stay, which saves the copy of a large amount.
+        """
         self.counters.recvs += 1
-        return self._kernel.recv(sock, fd)
+        return self._kernel.recv(sock, fd, fresh_bytes)
 
     def recv_into(self, sock: socket.socket, fd: int, target: Any) -> int:
         """Bytes read into `target`; 0 at the end of the stream; -1 when nothing is there yet."""

@@ -20,7 +20,7 @@ SEND_CHUNKS_MAX = 1024
 
 
 class Kernel:
-    """Socket calls of one loop. `recv` reads into one buffer and copies out exactly what came."""
+    """Socket calls of one loop. `recv` reads into one buffer and copies out what came, unless it is told to expect much."""
 
     __slots__ = ("_buffer", "_view")
 
@@ -29,8 +29,17 @@ class Kernel:
         self._buffer: bytearray | None = None
         self._view: memoryview | None = None
 
-    def recv(self, sock: socket.socket, fd: int) -> bytes | None:
-        """At most RECV_BYTES bytes, b"" at the end of the stream, None when nothing is there yet."""
+    def recv(self, sock: socket.socket, fd: int, fresh_bytes: int) -> bytes | None:
+        """What has come, b"" at the end of the stream, None when nothing is there yet.
+
+        `fresh_bytes` 0: at most RECV_BYTES, by way of the shared buffer. Above: at most so many, without a copy, into memory
+        that is asked for first and cut to size after: for whoever expects to fill most of it.
+        """
+        if fresh_bytes > 0:
+            try:
+                return sock.recv(fresh_bytes)
+            except (BlockingIOError, InterruptedError):
+                return None
         view = self._view
         if view is None:
             self._buffer = bytearray(RECV_BYTES)

@@ -6,12 +6,13 @@ from weft._io.ops cimport Ops
 from weft._io.spi cimport Poller
 from weft._native.incontext cimport InContext
 
-cdef Py_ssize_t _FLUSH_CHUNKS
+cdef Py_ssize_t _FLUSH_CHUNKS, _BULK_BYTES, _BULK_FIRST_BYTES, _BULK_MOST_BYTES
 
 
 cdef class Stream(Flushable):
     cdef bint _barred
     cdef bint _buffered
+    cdef Py_ssize_t _bulk_bytes
     cdef list _chunks
     cdef readonly bint _closing
     cdef Py_ssize_t _conn_lost
@@ -44,7 +45,9 @@ cdef class Stream(Flushable):
     cpdef _start_reading(self)
     cdef _stop_reading(self)
     cdef _run(self)
+    @cython.locals(size=Py_ssize_t)
     cdef _read(self)
+    cdef _expect_more_than(self, Py_ssize_t size)
     @cython.locals(count=Py_ssize_t)
     cdef _read_into_protocol(self)
     cdef _received_eof(self)

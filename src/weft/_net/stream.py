@@ -5,6 +5,8 @@ TCP and Unix connections share it; `transport.StreamTransport` is the face that 
 - Reading. `_watching` says whether the poller reports this fd as readable. `pause_reading` only sets `_paused`: the fd
   is unwatched when data arrives while paused, so a quick pause and resume costs no system call. After the peer's end of
   stream (`_read_eof`) the fd is never watched for reading again.
+  What little arrives is copied out of the loop's one buffer; while much arrives (`_bulk_bytes`), each read has memory of its
+  own, of about the right size, and there is no copy.
 - Writing. What is written waits in `_chunks` (bytes only: anything else is copied, as its owner may change it) until
   the running callback returns; then `_flush` sends it in one call. Three states:
     clean    `_size == 0`
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
     from weft._net.server import Server
     from weft._net.transport import StreamTransport
 
+#: A read of so much says that more of the kind will follow: it is worth the memory to spare them the copy.
+_BULK_BYTES = 16 * 1024
+_BULK_FIRST_BYTES = 64 * 1024
+_BULK_MOST_BYTES = 256 * 1024
 #: More than this is not held back until the callback returns: memory, and a kernel that could already be sending.
 FLUSH_BYTES = 64 * 1024
 #: As many chunks as one system call takes.
@@ -88,6 +94,7 @@ class Stream(Flushable):
     __slots__ = (
         "_barred",
         "_buffered",
+        "_bulk_bytes",
         "_chunks",
         "_closing",
         "_conn_lost",
@@ -142,6 +149,8 @@ class Stream(Flushable):
         self._watching = False
         self._paused = False
         self._read_eof = False
+        #: How much the next read expects, into memory of its own; 0 means little, by way of the loop's buffer.
+        self._bulk_bytes = 0
         self._chunks: list[bytes] = []
         #: Index of the first chunk that is not wholly sent; those before it are spent.
         self._first = 0
@@ -205,7 +214,7 @@ class Stream(Flushable):
 
     def _read(self) -> None:
         try:
-            data = self._ops.recv(self._sock, self._fd)  # type: ignore[arg-type]
+            data = self._ops.recv(self._sock, self._fd, self._bulk_bytes)  # type: ignore[arg-type]
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -213,15 +222,26 @@ class Stream(Flushable):
             return
         if data is None:
             return
-        if len(data) == 0:
+        size = len(data)
+        if size == 0:
             self._received_eof()
             return
+        if size < _BULK_BYTES:
+            self._bulk_bytes = 0
+        elif size >= self._bulk_bytes:
+            self._expect_more_than(size)
         try:
             InContext.method1(self._context, self._protocol, "data_received", data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             self._fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+
+    def _expect_more_than(self, size: int) -> None:
+        """A read gave as much as it could: let the next one be larger."""
+        self._bulk_bytes = _BULK_FIRST_BYTES
+        while self._bulk_bytes <= size and self._bulk_bytes < _BULK_MOST_BYTES:
+            self._bulk_bytes *= 2
 
     def _read_into_protocol(self) -> None:
         try:
