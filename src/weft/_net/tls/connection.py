@@ -482,35 +482,50 @@ class TLSConnection(Flushable):
         if self._size > 0 and (self._state == _WRAPPED or self._state == _FLUSHING):
             chunks = self._chunks
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            size = len(data)
             # Taken out first: the transport below may call back.
             self._chunks = []
             self._size = 0
-            records = self._records
-            sent = records.send(data)
-            if sent < size and sent >= 0:
-                view = memoryview(data)
-                while sent < size:
-                    count = records.send(view[sent : sent + _RECORD_BYTES])
-                    if count < 0:
-                        break
-                    sent += count
-            if sent < size:
+            if len(data) <= _RECORD_BYTES:
+                sent = self._records.send(data)
+            else:
+                sent = self._encrypt_many(data)
+            if sent < len(data):
                 # OpenSSL wants to hear from the peer first; `_read` comes here again.
                 rest = data if sent <= 0 else data[sent:]
                 self._chunks.insert(0, rest)
                 self._size += len(rest)
         self._send_records()
 
+    def _encrypt_many(self, data: bytes) -> int:
+        """Several records. Their ciphertext is taken out as it comes, so that the BIO, which never gives memory back, stays
+        small. The bytes of `data` that were encrypted."""
+        records = self._records
+        view = memoryview(data)
+        size = len(data)
+        sent = 0
+        ready: list[bytes] = []
+        while sent < size:
+            count = records.send(view[sent : sent + _RECORD_BYTES])
+            if count < 0:
+                break
+            sent += count
+            if self._stream is not None and not self._transport_full:
+                ready.append(records.take())
+        if ready:
+            self._stream.writelines(ready)  # type: ignore[union-attr]
+        return sent
+
     def _send_records(self) -> None:
-        if not self._transport_full and self._transport is not None:
-            data = self._records.take()
-            if len(data) > 0:
-                if self._stream is not None:
-                    self._stream.write(data)
-                else:
-                    self._transport.write(data)
-        self._control_writing()
+        if self._transport_full or self._transport is None:
+            self._control_writing(self._records.outgoing_size())
+            return
+        data = self._records.take()
+        if len(data) > 0:
+            if self._stream is not None:
+                self._stream.write(data)
+            else:
+                self._transport.write(data)
+        self._control_writing(0)
 
     def _drop_chunks(self) -> None:
         self._chunks = []
@@ -525,10 +540,11 @@ class TLSConnection(Flushable):
     def _set_write_limits(self, high: Any, low: Any) -> None:
         self._write_high, self._write_low = water_marks(high, low, WRITE_HIGH_BYTES)
         self._buffer_size()
-        self._control_writing()
+        self._control_writing(self._records.outgoing_size())
 
-    def _control_writing(self) -> None:
-        size = self._records.outgoing_size() + self._size
+    def _control_writing(self, outgoing_bytes: int) -> None:
+        """Judge what waits here: as plaintext, and as records."""
+        size = outgoing_bytes + self._size
         if size >= self._write_high and not self._writing_paused:
             self._writing_paused = True
             self._tell_flow("pause_writing")

@@ -16,6 +16,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from weft._native.filling import Filling
+
 #: The most plaintext that one record carries (RFC 8446, 5.1).
 RECORD_BYTES = 16384
 _RECORD_BYTES = RECORD_BYTES
@@ -37,7 +39,19 @@ class RecordLayer:
     `context.wrap_bio` makes the SSLObject, which is `ssl_object`; errors are the ssl module's.
     """
 
-    __slots__ = ("_aligned", "_at", "_data", "_incoming", "_leftover", "_outgoing", "_raw", "ended", "ssl_object")
+    __slots__ = (
+        "_aligned",
+        "_at",
+        "_data",
+        "_fills",
+        "_incoming",
+        "_leftover",
+        "_outgoing",
+        "_pending",
+        "_raw",
+        "ended",
+        "ssl_object",
+    )
 
     def __init__(self, context: Any, server_side: bool, server_hostname: str | None) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -47,11 +61,15 @@ class RecordLayer:
         )
         #: The object behind the SSLObject, whose methods do the same without a Python frame.
         self._raw: Any = getattr(self.ssl_object, "_sslobj", self.ssl_object)
+        #: `_raw` keeps no view of the memory that it is given to fill.
+        self._fills = type(self._raw).__module__ == "_ssl"
         #: Ciphertext that is not in the BIO yet, from `_at` on.
         self._data = b""
         self._at = 0
         #: `_data` from `_at` on begins with a record, and OpenSSL holds none in part.
         self._aligned = False
+        #: Bytes in the BIO that OpenSSL has not taken.
+        self._pending = 0
         #: OpenSSL holds plaintext of a record that was read in part.
         self._leftover = False
         self.ended = False
@@ -75,11 +93,15 @@ class RecordLayer:
         else:
             # Nobody reads at present: one place for all of it.
             self._feed_all()
-            self._incoming.write(data)
+            self._put(data)
+
+    def _put(self, data: Any) -> None:
+        """Ciphertext for OpenSSL."""
+        self._pending += self._incoming.write(data)
 
     def _feed_all(self) -> None:
         if self._at < len(self._data):
-            self._incoming.write(memoryview(self._data)[self._at :] if self._at else self._data)
+            self._put(memoryview(self._data)[self._at :] if self._at else self._data)
             self._aligned = False
         self._data = b""
         self._at = 0
@@ -114,11 +136,11 @@ class RecordLayer:
             count = _SLICE_BYTES
         end = self._at + count
         if end >= size:
-            self._incoming.write(memoryview(data)[self._at :] if self._at else data)
+            self._put(memoryview(data)[self._at :] if self._at else data)
             self._data = b""
             self._at = 0
         else:
-            self._incoming.write(memoryview(data)[self._at : end])
+            self._put(memoryview(data)[self._at : end])
             self._at = end
         return True
 
@@ -126,17 +148,35 @@ class RecordLayer:
         """How many bytes a read should ask for; 0 when it would find nothing."""
         if self._leftover:
             return _RECORD_BYTES
-        waiting = self._incoming.pending
-        if waiting == 0:
-            if self._at >= len(self._data) or not self._feed_slice():
-                return 0
-            waiting = self._incoming.pending
+        if self._pending == 0 and (self._at >= len(self._data) or not self._feed_slice()):
+            return 0
         # Plaintext is shorter than its record: a buffer of this size is never filled, unless part of the record was in
         # OpenSSL already. Then the rest is `_leftover`.
-        return waiting if waiting < _RECORD_BYTES else _RECORD_BYTES
+        return self._pending if self._pending < _RECORD_BYTES else _RECORD_BYTES
+
+    def _note_read(self, is_full: bool) -> None:
+        """OpenSSL has given plaintext, `is_full` of it as much as it was asked for."""
+        self._leftover = is_full and self._raw.pending() > 0
+        self._pending = self._incoming.pending
+        if not self._leftover and self._pending == 0:
+            self._aligned = True
+
+    def _note_nothing(self) -> bool:
+        """The rest of a record is missing, or it was no data for us. True if OpenSSL left what it has not looked at."""
+        self._leftover = self._aligned = False
+        self._pending = self._incoming.pending
+        return self._pending > 0
 
     def receive(self) -> bytes:
         """All plaintext that has arrived; b"" when there is none. Sets `ended` at the peer's close_notify."""
+        if self.incoming_size() > _SLICE_BYTES and self._fills:
+            # Many records. Their plaintext is shorter than they are, but OpenSSL may hold a part of the first already.
+            filling = Filling(self.incoming_size() + _RECORD_BYTES)
+            data = filling.cut(self.receive_into(filling.view))
+            return data if self.ended or self._readable() == 0 else data + self._receive_pieces()
+        return self._receive_pieces()
+
+    def _receive_pieces(self) -> bytes:
         first = b""
         pieces = None
         wanted = self._readable()
@@ -144,9 +184,7 @@ class RecordLayer:
             try:
                 piece = self._raw.read(wanted)
             except AGAIN:
-                # The rest of a record is missing, or it was no data for us.
-                self._leftover = self._aligned = False
-                if self._incoming.pending > 0:
+                if self._note_nothing():
                     break
             except ssl.SSLZeroReturnError:
                 self.ended = True
@@ -156,9 +194,7 @@ class RecordLayer:
                 if count == 0:
                     self.ended = True
                     break
-                self._leftover = count == wanted and self._raw.pending() > 0
-                if not self._leftover and self._incoming.pending == 0:
-                    self._aligned = True
+                self._note_read(count == wanted)
                 if len(first) == 0:
                     first = piece
                 elif pieces is None:
@@ -173,11 +209,11 @@ class RecordLayer:
         size = len(target)
         offset = 0
         while offset < size and self._readable() > 0:
+            wanted = size - offset
             try:
-                count = self._raw.read(size - offset, target[offset:])
+                count = self._raw.read(wanted, target[offset:])
             except AGAIN:
-                self._leftover = self._aligned = False
-                if self._incoming.pending > 0:
+                if self._note_nothing():
                     break
                 continue
             except ssl.SSLZeroReturnError:
@@ -186,14 +222,12 @@ class RecordLayer:
                 self.ended = True
                 break
             offset += count
-            self._leftover = self._raw.pending() > 0
-            if not self._leftover and self._incoming.pending == 0:
-                self._aligned = True
+            self._note_read(count == wanted)
         return offset
 
     def incoming_size(self) -> int:
         """Bytes of ciphertext that nobody has read."""
-        return int(self._incoming.pending) + len(self._data) - self._at
+        return self._pending + len(self._data) - self._at
 
     # -------------------------------------------------------------------------------------------------- outgoing
 
@@ -222,6 +256,8 @@ class RecordLayer:
             self.ssl_object.do_handshake()
         except AGAIN:
             return False
+        finally:
+            self._pending = self._incoming.pending
         return True
 
     def shutdown(self) -> bool:
@@ -231,4 +267,6 @@ class RecordLayer:
             self.ssl_object.unwrap()
         except AGAIN:
             return False
+        finally:
+            self._pending = self._incoming.pending
         return True
