@@ -1,4 +1,5 @@
-"""Write flow control of what sends on its own terms: datagram endpoints and pipes. (`Stream` has it built in.)
+"""Write flow control of what sends on its own terms: datagram endpoints and pipes. (`Stream` has it built in, and shares the
+numbers and the rule for the marks.)
 
 Rules for whoever inherits:
 
@@ -24,6 +25,17 @@ HIGH_WATER_BYTES = 64 * 1024
 DROPPED_WRITES_LOGGED = 5
 
 
+def water_marks(high: Any, low: Any, default_high: int) -> tuple[Any, Any]:
+    """(high, low), each as given or derived from the other as asyncio does."""
+    if high is None:
+        high = default_high if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+    return high, low
+
+
 class FlowControl(Runnable):
     """A transport's protocol, and when it is told to pause and to resume. Used by the loop's thread only."""
 
@@ -46,14 +58,7 @@ class FlowControl(Runnable):
         self._protocol = protocol
 
     def set_write_buffer_limits(self, high: int | None, low: int | None) -> None:
-        if high is None:
-            high = HIGH_WATER_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high = high
-        self._low = low
+        self._high, self._low = water_marks(high, low, HIGH_WATER_BYTES)
         self._maybe_pause_protocol()
 
     def _maybe_pause_protocol(self) -> None:

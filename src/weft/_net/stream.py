@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any
 from weft._core.handle import Flushable, Runnable
 from weft._io.spi import READ, WRITE
 from weft._native.incontext import InContext
+from weft._net.flow import DROPPED_WRITES_LOGGED, HIGH_WATER_BYTES, water_marks
 from weft._net.sockops import AnyLoop, close_kept, keep_open
 
 if TYPE_CHECKING:
@@ -60,10 +61,6 @@ _BULK_MOST_BYTES = 256 * 1024
 FLUSH_BYTES = 64 * 1024
 #: As many chunks as one system call takes.
 _FLUSH_CHUNKS = 1024
-#: asyncio's default for the high-water mark of the write buffer.
-HIGH_WATER_BYTES = 64 * 1024
-#: From this many dropped writes on, each one is logged (asyncio's number).
-DROPPED_WRITES_LOGGED = 5
 #: What `write` takes, in asyncio's words, which changed in 3.14.
 ACCEPTED_DATA = "a bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "a bytes-like object"
 
@@ -504,15 +501,8 @@ class Stream(Flushable):
         return self._size
 
     def set_write_buffer_limits(self, high: int | None, low: int | None) -> None:
-        if high is None:
-            high = HIGH_WATER_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high = high
-        self._low = low
-        self._flush_above = int(min(FLUSH_BYTES, high))
+        self._high, self._low = water_marks(high, low, HIGH_WATER_BYTES)
+        self._flush_above = int(min(FLUSH_BYTES, self._high))
         self._flush_now()
         self._maybe_pause_protocol()
 

@@ -27,6 +27,7 @@ from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from weft._core.handle import Flushable
+from weft._net.flow import DROPPED_WRITES_LOGGED, water_marks
 from weft._net.sockops import AnyLoop
 from weft._net.stream import FLUSH_BYTES, Stream
 from weft._net.tls.record import RECORD_BYTES, RecordLayer
@@ -56,21 +57,8 @@ HANDSHAKE_TIMEOUT_S: float = _CONSTANTS.SSL_HANDSHAKE_TIMEOUT
 SHUTDOWN_TIMEOUT_S: float = _CONSTANTS.SSL_SHUTDOWN_TIMEOUT
 READ_HIGH_BYTES: int = _CONSTANTS.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024
 WRITE_HIGH_BYTES: int = _CONSTANTS.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
-#: From this many dropped writes on, each one is logged.
-DROPPED_WRITES_LOGGED: int = _CONSTANTS.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 _FLUSH_BYTES = FLUSH_BYTES
 _RECORD_BYTES = RECORD_BYTES
-
-
-def water_marks(high: Any, low: Any, default_high: int) -> tuple[Any, Any]:
-    """(high, low), each as given or derived from the other as asyncio does."""
-    if high is None:
-        high = default_high if low is None else 4 * low
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return high, low
 
 
 class TLSConnection(Flushable):
