@@ -377,6 +377,29 @@ async def test_exception_in_a_protocol_closes_the_connection(world, method):
     assert report["protocol"] is pair.server
 
 
+@pytest.mark.parametrize("method", ["data_received", "eof_received", "buffer_updated"])
+async def test_what_a_protocol_wrote_before_it_failed_is_sent(world, method):
+    async with Pair() as pair:
+        lost = pair.server.lost
+        protocol = Buffered() if method == "buffer_updated" else pair.server
+
+        def bad(*args):
+            pair.server.transport.write(b"last words")
+            raise ArithmeticError(method)
+
+        setattr(protocol, method, bad)
+        protocol.connection_lost = pair.server.connection_lost
+        pair.server.transport.set_protocol(protocol)
+        if method == "eof_received":
+            pair.transport.write_eof()
+        else:
+            pair.transport.write(b"x")
+        assert isinstance(await lost, ArithmeticError)
+        await pair.client.lost
+        assert bytes(pair.client.data) == b"last words"
+    world.take_reports()
+
+
 async def test_exception_in_connection_lost_is_reported(world):
     async with Pair() as pair:
         lost = pair.client.connection_lost

@@ -232,7 +232,7 @@ class Stream(Flushable):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+            self._protocol_failed(exc, "data_received")
 
     def _expect_more_than(self, size: int) -> None:
         """A read gave as much as it could: let the next one be larger."""
@@ -248,7 +248,7 @@ class Stream(Flushable):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
+            self._protocol_failed(exc, "get_buffer")
             return
         try:
             count = self._ops.recv_into(self._sock, self._fd, target)  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ class Stream(Flushable):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+            self._protocol_failed(exc, "buffer_updated")
 
     def _received_eof(self) -> None:
         if self._loop._debug:
@@ -278,7 +278,7 @@ class Stream(Flushable):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._fatal_error(exc, "Fatal error: protocol.eof_received() call failed.")
+            self._protocol_failed(exc, "eof_received")
             return
         if keep_open:
             # The protocol may go on writing; what it can no longer do is read.
@@ -533,10 +533,17 @@ class Stream(Flushable):
 
     # -------------------------------------------------------------------------------------------------- ending
 
+    def _settle(self) -> None:
+        """Offer the kernel what this callback wrote, here and in a TLS layer above: asyncio would have, in `write`."""
+        if isinstance(self._protocol, Flushable):
+            above: Flushable = self._protocol
+            above._flush()
+        self._flush_now()
+
     def close(self) -> None:
         if self._closing:
             return
-        self._flush_now()
+        self._settle()
         if self._closing:
             return  # the flush met the end of the connection
         self._closing = True
@@ -546,9 +553,11 @@ class Stream(Flushable):
             self._schedule_lost(None)
 
     def abort(self) -> None:
-        # What this callback wrote would have been sent by asyncio: it gets the same one chance.
-        self._flush_now()
         self._force_close(None)
+
+    def _protocol_failed(self, exc: BaseException, method: str) -> None:
+        self._settle()
+        self._fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
 
     def _fatal_error(self, exc: BaseException, message: str) -> None:
         if isinstance(exc, OSError):
@@ -563,9 +572,14 @@ class Stream(Flushable):
                     "protocol": self._protocol,
                 }
             )
-        self._force_close(exc)
+        self._lose(exc)
 
     def _force_close(self, exc: BaseException | None) -> None:
+        self._settle()
+        self._lose(exc)
+
+    def _lose(self, exc: BaseException | None) -> None:
+        """Drop what is not sent, and the connection."""
         if self._conn_lost:
             return
         self._drop_chunks()
