@@ -33,6 +33,13 @@ _SLICE_BYTES = 2 * (RECORD_BYTES + 256)
 AGAIN = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 
 
+def _is_plain(kind: type) -> bool:
+    """Whether reading from and writing to objects of this class is `ssl.SSLObject`'s affair, and nobody else's."""
+    return issubclass(kind, ssl.SSLObject) and all(
+        getattr(kind, name) is getattr(ssl.SSLObject, name) for name in ("read", "write", "pending")
+    )
+
+
 class RecordLayer:
     """One side of one TLS connection. Not thread-safe.
 
@@ -59,8 +66,11 @@ class RecordLayer:
         self.ssl_object: Any = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
-        #: The object behind the SSLObject, whose methods do the same without a Python frame.
-        self._raw: Any = getattr(self.ssl_object, "_sslobj", self.ssl_object)
+        #: What is read from and written to: the object behind the SSLObject, whose methods do the same without a Python
+        #: frame; the SSLObject itself, if it is of a class that has its own.
+        self._raw: Any = self.ssl_object
+        if _is_plain(type(self.ssl_object)):
+            self._raw = self.ssl_object._sslobj
         #: `_raw` keeps no view of the memory that it is given to fill.
         self._fills = type(self._raw).__module__ == "_ssl"
         #: Ciphertext that is not in the BIO yet, from `_at` on.
