@@ -29,10 +29,11 @@ def client_context(**options):
 class TLSPair:
     """A connected client and server protocol on loopback, over TLS."""
 
-    def __init__(self, server_ssl=None, client_ssl=None, protocol=Recorder, **options):
+    def __init__(self, server_ssl=None, client_ssl=None, protocol=Recorder, server_hostname="localhost", **options):
         self.server_ssl = server_ssl or server_context()
         self.client_ssl = client_ssl or client_context()
         self.protocol = protocol
+        self.server_hostname = server_hostname
         self.options = options
 
     async def __aenter__(self):
@@ -47,7 +48,12 @@ class TLSPair:
         self.listener = await loop.create_server(serve, "127.0.0.1", 0, ssl=self.server_ssl, **self.options)
         port = self.listener.sockets[0].getsockname()[1]
         self.transport, self.client = await loop.create_connection(
-            self.protocol, "127.0.0.1", port, ssl=self.client_ssl, server_hostname="localhost", **self.options
+            self.protocol,
+            "127.0.0.1",
+            port,
+            ssl=self.client_ssl,
+            server_hostname=self.server_hostname,
+            **self.options,
         )
         self.server = await accepted
         await self.server.made

@@ -12,10 +12,12 @@ cdef Py_ssize_t _FLUSH_BYTES, _RECORD_BYTES
 
 cdef class TLSConnection(Flushable):
     cdef int _app
+    cdef readonly bint _app_reading_paused
     cdef bint _buffered
     cdef list _chunks
     cdef Py_ssize_t _conn_lost
     cdef public object _context
+    cdef object _end_error
     cdef bint _eof
     cdef public object _face
     cdef bint _forgotten
@@ -23,11 +25,11 @@ cdef class TLSConnection(Flushable):
     cdef bint _handshaken
     cdef bint _in_dirty
     cdef readonly LoopCore _loop
+    cdef object _peercert
     cdef readonly object _protocol
     cdef readonly object _read_high
     cdef readonly object _read_low
     cdef bint _reading
-    cdef readonly bint _reading_paused
     cdef readonly RecordLayer _records
     cdef object _shutdown_timeout_s
     cdef Py_ssize_t _size
@@ -90,6 +92,8 @@ cdef class TLSConnection(Flushable):
     @cython.locals(size=Py_ssize_t)
     cdef _control_writing(self, Py_ssize_t outgoing_bytes)
     cdef _tell_flow(self, str method)
+    @cython.locals(above=Flushable)
+    cdef _flush_above(self)
     cpdef _start_shutdown(self)
     cdef _mark_closed(self)
     cdef _bound_shutdown(self)

@@ -66,10 +66,12 @@ class TLSConnection(Flushable):
 
     __slots__ = (
         "_app",
+        "_app_reading_paused",
         "_buffered",
         "_chunks",
         "_conn_lost",
         "_context",
+        "_end_error",
         "_eof",
         "_face",
         "_forgotten",
@@ -77,11 +79,11 @@ class TLSConnection(Flushable):
         "_handshaken",
         "_in_dirty",
         "_loop",
+        "_peercert",
         "_protocol",
         "_read_high",
         "_read_low",
         "_reading",
-        "_reading_paused",
         "_records",
         "_shutdown_timeout_s",
         "_size",
@@ -130,10 +132,14 @@ class TLSConnection(Flushable):
         self._protocol: Any = None
         self._buffered = False
         self._handshaken = False
+        #: Kept, because OpenSSL tells nothing of it after a fatal error and during a renegotiation.
+        self._peercert: Any = None
         #: Nobody will ask what the connection was like: its context goes with it.
         self._forgotten = False
         #: The transport below has no more to read.
         self._eof = False
+        #: What went wrong in the shutdown: `connection_lost` gets it when the transport below has sent all it holds.
+        self._end_error: Exception | None = None
         #: Counts the writes dropped after the end.
         self._conn_lost = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -142,7 +148,7 @@ class TLSConnection(Flushable):
         self._in_dirty = False
         #: `_read` is on the stack: it will send what is written meanwhile.
         self._reading = False
-        self._reading_paused = False
+        self._app_reading_paused = False
         self._writing_paused = False
         #: We have paused the reading of the transport below.
         self._transport_paused = False
@@ -188,6 +194,9 @@ class TLSConnection(Flushable):
         face, self._face = self._face, None
         if face is not None:
             face._closed = True
+        if exc is None:
+            exc = self._end_error
+        self._end_error = None  # its traceback holds this object
         in_handshake = not self._handshaken
         if self._state != _HANDSHAKE and (self._app == _APP_MADE or self._app == _APP_EOF):
             self._app = _APP_LOST
@@ -208,7 +217,7 @@ class TLSConnection(Flushable):
         """Closed twice: once the connection is lost, let go of the context, even if the transport is kept (as asyncio)."""
         self._forgotten = True
         if self._transport is None and self._conn_lost:
-            self._sslcontext = None
+            self._sslcontext = self._peercert = None
             self._handshaken = False
             self._records.release()
 
@@ -236,7 +245,7 @@ class TLSConnection(Flushable):
                 self._handshake_failed(ConnectionResetError())
             elif state == _WRAPPED:
                 self._state = _FLUSHING
-                if self._reading_paused:
+                if self._app_reading_paused:
                     # What has arrived is delivered when the protocol reads again.
                     return True
                 self._finish_reading()
@@ -291,11 +300,17 @@ class TLSConnection(Flushable):
         self._wake_waiter(exc)
 
     def _handshake_done(self) -> None:
+        try:
+            self._peercert = self._records.ssl_object.getpeercert()
+        except Exception as exc:
+            self._handshake_failed(exc)
+            return
+        if self._loop._debug:
+            started_s = self._timer.when() - self._handshake_timeout_s
+            logger.debug("%r: SSL handshake took %.1f ms", self, (self._loop.time() - started_s) * 1e3)
         self._cancel_timer()
         self._state = _WRAPPED
         self._handshaken = True
-        if self._loop._debug:
-            logger.debug("%r: SSL handshake is done", self)
         if self._app == _APP_INIT:
             self._app = _APP_MADE
             self._protocol.connection_made(self._face)
@@ -323,7 +338,7 @@ class TLSConnection(Flushable):
         if self._state != _WRAPPED and self._state != _FLUSHING:
             return
         try:
-            if not self._reading_paused:
+            if not self._app_reading_paused:
                 reading = self._reading
                 self._reading = True
                 try:
@@ -341,6 +356,8 @@ class TLSConnection(Flushable):
                 self._encrypt()
             self._control_transport_reading()
         except Exception as exc:
+            if self._size > 0 and not isinstance(exc, ssl.SSLError):
+                self._encrypt_guarded()  # written before the protocol failed
             self._fatal_error(exc, "Fatal error on SSL protocol")
 
     def _read_into_protocol(self) -> None:
@@ -365,14 +382,15 @@ class TLSConnection(Flushable):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:
+            self._encrypt_guarded()
             self._fatal_error(exc, "Error calling eof_received()")
 
     def _pause_reading(self) -> None:
-        self._reading_paused = True
+        self._app_reading_paused = True
 
     def _resume_reading(self) -> None:
-        if self._reading_paused:
-            self._reading_paused = False
+        if self._app_reading_paused:
+            self._app_reading_paused = False
             self._loop.call_soon(self._go_on_reading, context=self._context)
 
     def _go_on_reading(self) -> None:
@@ -388,7 +406,7 @@ class TLSConnection(Flushable):
         transport = self._transport
         if transport is None:
             return
-        if not (self._reading_paused or self._transport_paused or self._buffered):
+        if not (self._app_reading_paused or self._transport_paused or self._buffered):
             return  # everything was read
         size = self._records.incoming_size()
         if size >= self._read_high and not self._transport_paused:
@@ -563,12 +581,23 @@ class TLSConnection(Flushable):
 
     # -------------------------------------------------------------------------------------------------- ending
 
+    def _flush_above(self) -> None:
+        """As `Stream._settle`: another TLS connection above this one may hold what its callback wrote."""
+        if isinstance(self._protocol, Flushable):
+            above: Flushable = self._protocol
+            above._flush()
+
     def _start_shutdown(self) -> None:
         if self._state == _HANDSHAKE:
             self._mark_closed()
             self._abort(None)
+        elif self._state == _FLUSHING and self._app_reading_paused and not self._reading:
+            # The peer's stream has ended, and what it said last will never be read.
+            self._state = _SHUTDOWN
+            self._shake_off()
         elif self._state == _WRAPPED:
             self._mark_closed()
+            self._flush_above()
             self._encrypt_guarded()
             if self._state != _WRAPPED:
                 return  # the protocol aborted when it was told to pause
@@ -602,16 +631,20 @@ class TLSConnection(Flushable):
         try:
             done = True if self._eof else self._records.shutdown()
         except ssl.SSLError as exc:
-            self._cancel_timer()
-            self._fatal_error(exc, "Fatal error on transport")
-            return
+            # Most often the peer still sends data. What was written before the end is sent all the same.
+            if self._loop._debug:
+                logger.debug("%r: Fatal error on transport", self, exc_info=exc)
+            if self._end_error is None:
+                self._end_error = exc
+            done = True
         if not done:
             self._send_records()
             return
         # Even a transport that is full takes the last of it: closing, it sends what it holds.
         self._transport_full = False
         self._send_records()
-        self._tell_eof()
+        if self._end_error is None:
+            self._tell_eof()
         if self._transport is not None:
             # close() sends what is left first, which a peer that doesn't read can delay for ever.
             self._bound_shutdown()
@@ -622,8 +655,9 @@ class TLSConnection(Flushable):
             self._transport.close()
 
     def _abort(self, exc: BaseException | None) -> None:
-        if exc is None and self._state == _WRAPPED:
+        if self._state == _WRAPPED:
             # asyncio would have offered this to the kernel when it was written.
+            self._flush_above()
             self._encrypt_guarded()
         self._state = _UNWRAPPED
         self._force_transport(exc)
@@ -662,7 +696,7 @@ class TLSConnection(Flushable):
             if name == "ssl_object":
                 return self._records.ssl_object
             if name == "peercert":
-                return self._records.ssl_object.getpeercert()
+                return self._peercert
             if name == "cipher":
                 return self._records.ssl_object.cipher()
             if name == "compression":

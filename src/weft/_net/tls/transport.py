@@ -80,7 +80,7 @@ class SSLTransport(asyncio.Transport):
         self._ssl_protocol._abort(exc)
 
     def is_reading(self) -> bool:
-        return not self._ssl_protocol._reading_paused
+        return not self._ssl_protocol._app_reading_paused
 
     def pause_reading(self) -> None:
         self._ssl_protocol._pause_reading()
