@@ -43,7 +43,8 @@ class Acceptor(Runnable):
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self._is_step = False
-        self._server = server
+        #: None once closed: this breaks the cycle.
+        self._server: Any = server
         self._loop: Any = server._loop
         self._ops = self._loop._poller.ops
         self._sock: socket.socket | None = sock
@@ -74,6 +75,7 @@ class Acceptor(Runnable):
             # Else somebody has closed it, and the number may be another's.
             self._loop._poller.unwatch(self._fd, READ)
         sock.close()
+        self._server = None
         if path is not None and self.unlink is not None:
             _remove_unix_path(path, self.unlink[1])
 
@@ -125,8 +127,7 @@ class Acceptor(Runnable):
             protocol = context.run(server._protocol_factory)
             extra = {"peername": address}
             if server._ssl_context is not None:
-                accept = _accept_tls(server, conn, protocol, extra, context)
-                loop.create_task(accept, context=context)
+                _accept_tls(server, conn, protocol, extra, context)
             else:
                 make_stream_transport(loop, conn, protocol, extra=extra, server=server, context=context)
         except (SystemExit, KeyboardInterrupt):
@@ -137,42 +138,41 @@ class Acceptor(Runnable):
             _report_accept(loop, exc, protocol, None)
 
 
-async def _accept_tls(
+def _accept_tls(
     server: Server, conn: socket.socket, protocol: Any, extra: dict[str, Any], context: contextvars.Context
 ) -> None:
+    """The connection is the server's at once, as a plain one: `wait_closed` waits for it even if it is closed now."""
     from weft._net.tls import make_tls_transport
 
     loop: Any = server._loop
-    transport = None
+    waiter: asyncio.Future[None] = loop.create_future()
+    transport = make_tls_transport(
+        loop,
+        conn,
+        protocol,
+        server._ssl_context,
+        waiter,
+        server_side=True,
+        extra=extra,
+        server=server,
+        ssl_handshake_timeout=server._ssl_handshake_timeout,
+        ssl_shutdown_timeout=server._ssl_shutdown_timeout,
+        context=context,
+    )
+    loop.create_task(_watch_handshake(loop, waiter, protocol, transport), context=context)
+
+
+async def _watch_handshake(
+    loop: Any, waiter: asyncio.Future[None] | None, protocol: Any, transport: asyncio.Transport
+) -> None:
     try:
-        waiter: asyncio.Future[None] | None = loop.create_future()
-        try:
-            transport = make_tls_transport(
-                loop,
-                conn,
-                protocol,
-                server._ssl_context,
-                waiter,
-                server_side=True,
-                extra=extra,
-                server=server,
-                ssl_handshake_timeout=server._ssl_handshake_timeout,
-                ssl_shutdown_timeout=server._ssl_shutdown_timeout,
-                context=context,
-            )
-        except BaseException:
-            conn.close()
-            raise
-        try:
-            await waiter  # type: ignore[misc]
-        except BaseException:
-            transport.close()
-            # The future keeps the error, whose traceback keeps this frame: let go.
-            waiter = None
-            raise
-    except (SystemExit, KeyboardInterrupt):
-        raise
+        await waiter  # type: ignore[misc]
     except BaseException as exc:
+        transport.close()
+        # The future keeps the error, whose traceback keeps this frame: let go.
+        waiter = None
+        if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            raise
         _report_accept(loop, exc, protocol, transport)
 
 
@@ -249,6 +249,8 @@ class Server(asyncio.AbstractServer):
     def _start_serving(self) -> None:
         if self._serving:
             return
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
         self._serving = True
         for acceptor in self._acceptors:
             if acceptor._sock is not None:
