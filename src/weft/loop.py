@@ -64,6 +64,8 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         self._executor = DefaultExecutor()
         self._signals = Signals()
         self._children = Children()
+        # The file objects that were watched as such, and by what, by number and direction.
+        self._watched_files: dict[tuple[int, int], tuple[Any, Handle]] = {}
         # The depth of origin tracking to go back to; None while it is not on for this loop.
         self._origin_depth: int | None = None
         # What `run_until_complete` runs, for whoever has to end it from outside (`weft.workers`).
@@ -140,6 +142,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
             self._clear()
             self._executor.close()
             self._poller.close()
+            self._watched_files.clear()
 
     def __del__(self) -> None:
         if not self._closed:
@@ -336,19 +339,19 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
 
     def add_reader(self, fd: Any, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call back whenever `fd` can be read, until `remove_reader`; replaces the callback there was."""
-        sockcalls.watch(self, ensure_fd_no_transport(self, fd), READ, callback, *args)
+        sockcalls.watch_file(self, fd, READ, callback, *args)
 
     def add_writer(self, fd: Any, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call back whenever `fd` can be written, until `remove_writer`; replaces the callback there was."""
-        sockcalls.watch(self, ensure_fd_no_transport(self, fd), WRITE, callback, *args)
+        sockcalls.watch_file(self, fd, WRITE, callback, *args)
 
     def remove_reader(self, fd: Any) -> bool:
-        """True if there was a callback for reading."""
-        return self._unwatch(ensure_fd_no_transport(self, fd), READ)
+        """True if there was a callback for reading. A file object may be closed already."""
+        return sockcalls.unwatch_file(self, fd, READ)
 
     def remove_writer(self, fd: Any) -> bool:
-        """True if there was a callback for writing."""
-        return self._unwatch(ensure_fd_no_transport(self, fd), WRITE)
+        """True if there was a callback for writing. A file object may be closed already."""
+        return sockcalls.unwatch_file(self, fd, WRITE)
 
     def _add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> Handle:
         return sockcalls.watch(self, fd, READ, callback, *args)
@@ -365,6 +368,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     def _unwatch(self, fd: int, direction: int) -> bool:
         """Watch no more; a callback that is due in this turn does not run. False if there was none."""
         watched = None if self._closed else self._poller.unwatch(fd, direction)
+        self._watched_files.pop((fd, direction), None)
         if isinstance(watched, Handle):
             watched.cancel()
         return watched is not None

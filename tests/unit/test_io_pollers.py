@@ -122,6 +122,28 @@ def test_number_closed_behind_its_back_can_be_watched_again(poller):
             right.close()
 
 
+def test_number_closed_and_unwatched_by_half_can_be_watched_again(poller):
+    left, right = socket.socketpair()
+    number = left.fileno()
+    poller.watch(number, READ, a_handle())
+    poller.watch(number, WRITE, a_handle())
+    left.close()
+    right.close()
+    poller.unwatch(number, READ)
+    left, right = socket.socketpair()
+    try:
+        again, peer = (left, right) if left.fileno() == number else (right, left)
+        assert again.fileno() == number
+        reader = a_handle("reader")
+        poller.watch(number, READ, reader)
+        peer.send(b"x")
+        assert ready(poller) == [reader]
+        poller.unwatch(number, READ)
+    finally:
+        left.close()
+        right.close()
+
+
 def test_closed_number_is_unwatched_quietly(poller):
     left, right = socket.socketpair()
     number = left.fileno()

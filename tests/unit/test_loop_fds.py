@@ -141,6 +141,48 @@ async def test_a_descriptor_of_a_transport_is_refused(world, pair):
     await turns(2)
 
 
+async def test_removed_after_it_was_closed(world):
+    """By the object: its number may be another's by now, and nothing happens to that."""
+    loop = asyncio.get_running_loop()
+    left, right = socket.socketpair()
+    loop.add_reader(left, print)
+    left.close()
+    assert loop.remove_reader(left) is True
+    for remove in (loop.remove_reader, loop.remove_writer):
+        with pytest.raises(ValueError, match=r"^Invalid file descriptor: -1$"):
+            remove(left)
+    right.close()
+    left, right = socket.socketpair()
+    number = left.fileno()
+    loop.add_writer(number, print)
+    left.close()
+    with pytest.raises(ValueError, match=r"^Invalid file descriptor: -1$"):
+        loop.remove_writer(left)
+    assert loop.remove_writer(number) is True
+    right.close()
+
+
+@pytest.mark.weft_only  # asyncio takes the new owner's callback away
+async def test_removed_after_another_has_the_number(world):
+    loop = asyncio.get_running_loop()
+    old, peer = socket.socketpair()
+    loop.add_reader(old, print)
+    number = old.fileno()
+    old.close()
+    peer.close()
+    one, other = socket.socketpair()
+    with one, other:
+        new = one if one.fileno() == number else other
+        assert new.fileno() == number
+        came = loop.create_future()
+        loop.add_reader(new, lambda: came.done() or came.set_result(new.recv(1)))
+        with pytest.raises(ValueError, match=r"^Invalid file descriptor: -1$"):
+            loop.remove_reader(old)
+        (one if new is other else other).send(b"x")
+        assert await came == b"x"
+        assert loop.remove_reader(new) is True
+
+
 @pytest.mark.weft_only
 async def test_private_names_that_others_use(world, pair):
     loop = asyncio.get_running_loop()

@@ -88,7 +88,7 @@ class SelectorPoller(Poller):
             if previous is None and entry[1 - slot] is not None:
                 try:
                     selector.modify(fd, READ | WRITE)
-                except FileNotFoundError:
+                except (FileNotFoundError, KeyError):
                     # Closed behind our back and opened anew: the other direction was the former owner's.
                     entry[1 - slot] = None
                     self._drop(fd)

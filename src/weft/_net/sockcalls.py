@@ -39,6 +39,32 @@ def watch(loop: AnyLoop, fd: int, direction: int, callback: Callable[..., object
     return handle
 
 
+def watch_file(loop: AnyLoop, fd: Any, direction: int, callback: Callable[..., object], *args: Any) -> None:
+    """As `add_reader` and `add_writer`. A file object is remembered, so that it can be named when it is closed."""
+    number = ensure_fd_no_transport(loop, fd)
+    handle = watch(loop, number, direction, callback, *args)
+    if fd is not number:
+        loop._watched_files[number, direction] = (fd, handle)
+
+
+def unwatch_file(loop: AnyLoop, fd: Any, direction: int) -> bool:
+    """As `remove_reader` and `remove_writer`: whether there was a callback. ValueError for a closed file that has none."""
+    number = ensure_fd_no_transport(loop, fd)
+    if number < 0 and not loop.is_closed():
+        return _unwatch_closed(loop, fd, number, direction)
+    return bool(loop._unwatch(number, direction))
+
+
+def _unwatch_closed(loop: AnyLoop, fd: Any, number: int, direction: int) -> bool:
+    for (old_number, its_direction), (file, handle) in loop._watched_files.items():
+        if file is fd and its_direction == direction:
+            if loop._poller.watched(old_number, direction) is handle:
+                return bool(loop._unwatch(old_number, direction))
+            del loop._watched_files[old_number, direction]
+            break  # the number is another's by now
+    raise ValueError(f"Invalid file descriptor: {number}")
+
+
 def _unwatch(loop: AnyLoop, fd: int, direction: int, handle: Handle, fut: Any = None) -> None:
     """Take `handle` off the poller, unless another has taken its place."""
     poller = loop._poller
