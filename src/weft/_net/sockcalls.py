@@ -11,22 +11,24 @@ Rules for whoever edits this file:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import functools
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weft._core.handle import Handle
 from weft._io.spi import READ, WRITE
 from weft._net.dns import ensure_resolved
 from weft._net.sockops import HAS_IPV6, AnyLoop, check_nonblocking, check_not_ssl, ensure_fd_no_transport
 
-if TYPE_CHECKING:
-    import asyncio
-
-
 _Address = Any
+
+#: How long a connection to a Unix socket waits for a place in the backlog before it asks again, in seconds.
+_FIRST_PAUSE_S = 0.001
+_LONGEST_PAUSE_S = 0.05
 
 
 def watch(loop: AnyLoop, fd: int, direction: int, callback: Callable[..., object], *args: Any) -> Handle:
@@ -231,11 +233,19 @@ async def sock_connect(loop: AnyLoop, sock: socket.socket, address: _Address) ->
     if sock.family == socket.AF_INET or (HAS_IPV6 and sock.family == socket.AF_INET6):
         resolved = await ensure_resolved(loop, address, family=sock.family, type=sock.type, proto=sock.proto)
         address = resolved[0][4]
-    try:
-        sock.connect(address)
-    except (BlockingIOError, InterruptedError):
-        # Also after a signal the connection goes on being made: when the socket is writable, it is made or has failed.
-        await _when_ready(loop, sock, WRITE, lambda: _connected(sock, address))
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            sock.connect(address)
+        except (BlockingIOError, InterruptedError) as exc:
+            if exc.errno == errno.EAGAIN and sock.family == socket.AF_UNIX:
+                # The listener's backlog is full. Nothing tells when it has room, and the socket counts as writable.
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                continue
+            # Also after a signal the connection goes on being made: when the socket is writable, it is made or has failed.
+            await _when_ready(loop, sock, WRITE, lambda: _connected(sock, address))
+        return
 
 
 def _connected(sock: socket.socket, address: _Address) -> None:
