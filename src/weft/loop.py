@@ -365,6 +365,10 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
     def _remove_writer(self, fd: int) -> bool:
         return self._unwatch(fd, WRITE)
 
+    def _stop_serving(self, sock: socket.socket) -> None:
+        self._remove_reader(sock.fileno())
+        sock.close()
+
     def _unwatch(self, fd: int, direction: int) -> bool:
         """Watch no more; a callback that is due in this turn does not run. False if there was none."""
         watched = None if self._closed else self._poller.unwatch(fd, direction)
