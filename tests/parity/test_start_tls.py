@@ -199,7 +199,9 @@ async def test_a_foreign_transport_is_aborted_by_its_public_method(world):
     async with Pair() as pair:
         foreign = Foreign(pair.transport)
         task = asyncio.ensure_future(
-            asyncio.get_running_loop().start_tls(foreign, pair.client, client_context(), ssl_handshake_timeout=0.05, server_hostname="localhost")
+            asyncio.get_running_loop().start_tls(
+                foreign, pair.client, client_context(), ssl_handshake_timeout=0.05, server_hostname="localhost"
+            )
         )
         with pytest.raises(ConnectionAbortedError):
             await task

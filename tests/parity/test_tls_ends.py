@@ -224,7 +224,9 @@ async def test_a_server_that_ends_its_clients(world, method):
 async def test_what_is_known_after_a_fatal_error(world):
     """OpenSSL tells nothing of the certificate then; who logs the end of a connection still asks."""
     async with TLSPair() as pair:
-        known = {name: pair.transport.get_extra_info(name) for name in ("peercert", "cipher", "sslcontext", "ssl_object")}
+        known = {
+            name: pair.transport.get_extra_info(name) for name in ("peercert", "cipher", "sslcontext", "ssl_object")
+        }
         assert known["peercert"]["subject"] == ((("commonName", "weft-server"),),)
         pair.server.transport.get_extra_info("socket")._sock.send(b"this is no record" * 10)
         assert isinstance(await pair.client.lost, ssl.SSLError)

@@ -93,9 +93,7 @@ class Served:
     def __init__(self, folder, context, *arguments):
         self.path = str(folder / "socket")
         self.context = context
-        self.program = Program(
-            folder, "s_client", "-unix", "socket", "-msg", "-servername", "localhost", *arguments
-        )
+        self.program = Program(folder, "s_client", "-unix", "socket", "-msg", "-servername", "localhost", *arguments)
 
     async def __aenter__(self):
         loop = asyncio.get_running_loop()

@@ -305,7 +305,7 @@ class TLSConnection(Flushable):
         except Exception as exc:
             self._handshake_failed(exc)
             return
-        if self._loop._debug:
+        if self._loop._debug and self._timer is not None:
             started_s = self._timer.when() - self._handshake_timeout_s
             logger.debug("%r: SSL handshake took %.1f ms", self, (self._loop.time() - started_s) * 1e3)
         self._cancel_timer()
