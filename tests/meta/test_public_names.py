@@ -19,17 +19,15 @@ DEVIATIONS = {
     # Weft hands the keywords on to the module that knows them, which refuses an unknown one with TypeError.
     "Loop.connect_accepted_socket": "keywords as **options",
     "Loop.create_connection": "keywords as **options",
+    "Loop.create_datagram_endpoint": "keywords as **options",
     "Loop.create_server": "keywords as **options",
     "Loop.create_unix_connection": "keywords as **options",
     "Loop.create_unix_server": "keywords as **options",
     "Loop.start_tls": "keywords as **options",
+    "Loop.subprocess_exec": "keywords as **options",
+    "Loop.subprocess_shell": "keywords as **options",
     # As in AbstractEventLoop and in the documentation; the selector loop says `n`.
     "Loop.sock_recv": "the first number is called nbytes",
-    # Not there yet: they raise NotImplementedError.
-    "Loop.sock_sendfile": "not there yet",
-    "Loop.subprocess_exec": "not there yet",
-    "Loop.subprocess_shell": "not there yet",
-    "Loop.create_datagram_endpoint": "not there yet",
     # It takes what the Task takes, and hands it on.
     "eager_task_factory": "keywords as **options",
 }
@@ -142,6 +140,32 @@ def test_objects_take_what_asyncios_take(name: str) -> None:
                 ]
             )
             assert refused(their, own) == [], f"{name}.{each}"
+
+
+MADE_OF = {
+    "Future": "(*, loop=None)",
+    "Task": "(coro, *, loop=None, name=None, context=None, eager_start=False)",
+    "Handle": "(callback, args, loop, context=None)",
+    "TimerHandle": "(when, callback, args, loop, context=None)",
+    "Timeout": "(when)",
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_classes_tell_what_they_are_made_of(name: str) -> None:
+    """In both editions; a compiled `__init__` does not tell by itself, a plain one must not tell otherwise."""
+    kind = getattr(weft, name)
+    assert str(inspect.signature(kind)) == MADE_OF[name]
+    assert str(inspect.signature(type("Own" + name, (kind,), {}))) == MADE_OF[name]
+    if inspect.isfunction(kind.__init__):
+        own = inspect.signature(kind.__init__).parameters.values()
+        bare = [each.replace(annotation=each.empty) for each in own if each.name != "self"]
+        assert str(inspect.Signature(bare)) == MADE_OF[name]
+
+    class Own(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, other: int) -> None: ...
+
+    assert list(inspect.signature(Own).parameters) == ["other"]
 
 
 @pytest.mark.parametrize("name", public(asyncio.SelectorEventLoop))

@@ -33,6 +33,7 @@ from weft._core.awaiters import awaiters
 from weft._core.handle import Listener
 from weft._core.origin import origin_of_caller
 from weft._core.scheduler import Scheduler
+from weft._core.signature import ClassSignature
 from weft._native.drive import Drive
 
 try:
@@ -79,6 +80,7 @@ class Future(Listener):
         "_status",
         "_waiter",
     )
+    __signature__ = ClassSignature(lambda *, loop=None: None)
 
     __class_getitem__: Any = classmethod(GenericAlias)
 

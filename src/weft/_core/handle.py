@@ -21,6 +21,7 @@ from contextvars import Context
 from typing import Any
 
 from weft._core.origin import origin_of_caller
+from weft._core.signature import ClassSignature
 from weft._native.drive import Drive
 
 #: 3.13 and later leave the arguments of callbacks out of reprs, but for debug mode.
@@ -71,6 +72,7 @@ class Handle(Runnable):
     """
 
     __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_source_traceback")
+    __signature__ = ClassSignature(lambda callback, args, loop, context=None: None)
 
     def __init__(
         self,

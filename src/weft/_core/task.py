@@ -37,6 +37,7 @@ from typing import Any
 
 from weft._core.current import CurrentTask
 from weft._core.future import Future
+from weft._core.signature import ClassSignature
 from weft._native.drive import Drive, Raised, Returned
 
 try:
@@ -90,6 +91,7 @@ class Task(Future):
         "_num_cancels_requested",
         "_number",
     )
+    __signature__ = ClassSignature(lambda coro, *, loop=None, name=None, context=None, eager_start=False: None)
 
     def __init__(
         self,

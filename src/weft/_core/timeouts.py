@@ -18,6 +18,8 @@ from asyncio.exceptions import CancelledError
 from types import TracebackType
 from typing import Any
 
+from weft._core.signature import ClassSignature
+
 _CREATED = 0
 _ENTERED = 1
 _EXPIRING = 2
@@ -60,6 +62,7 @@ class Timeout:
     """
 
     __slots__ = ("_cancelling", "_stage", "_task", "_timer", "_when")
+    __signature__ = ClassSignature(lambda when: None)
 
     def __init__(self, when: float | None) -> None:
         self._when = when

@@ -22,12 +22,14 @@ from typing import Any
 
 from weft._core.clock import Clock
 from weft._core.handle import Handle
+from weft._core.signature import ClassSignature
 
 
 class TimerHandle(Handle):
     """A callback to be run at a time: asyncio's TimerHandle, and an instance of it. Made by the loop's `call_at`."""
 
     __slots__ = ("_index", "_order", "_timers", "_when", "_when_ns")
+    __signature__ = ClassSignature(lambda when, callback, args, loop, context=None: None)
 
     def __init__(
         self,
