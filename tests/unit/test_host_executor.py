@@ -7,6 +7,7 @@ import concurrent.futures
 import threading
 
 import pytest
+from worlds import since
 
 
 def running_loop():
@@ -73,15 +74,83 @@ async def test_no_work_after_shutdown(world):
         loop.run_in_executor(None, int)
 
 
-@pytest.mark.weft_only
-async def test_shutdown_with_a_timeout_warns_and_goes_on(world):
+@pytest.mark.parametrize("seconds", (0, 0.001))
+async def test_shutdown_with_a_timeout_warns_and_goes_on(world, seconds):
+    if world.name == "asyncio" and not since(3, 13):
+        pytest.skip("asyncio knows no time-out before 3.12, and in 3.12 waits all the same")
     gate = threading.Event()
     loop = running_loop()
     work = loop.run_in_executor(None, gate.wait, 10)
-    with pytest.warns(RuntimeWarning, match="The executor did not finishing joining its threads within 0.001 seconds"):
-        await loop.shutdown_default_executor(0.001)
+    words = f"The executor did not finishing joining its threads within {seconds} seconds"
+    with pytest.warns(RuntimeWarning, match=words) as caught:
+        await loop.shutdown_default_executor(seconds)
+    assert caught[0].filename == __file__
+    with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
+        loop.run_in_executor(None, int)
     gate.set()
     assert await work
+
+
+async def test_shutdown_in_time_says_nothing(world):
+    options = {"timeout": 10} if world.weft_loop or since(3, 12) else {}
+    loop = running_loop()
+    threads = []
+    await loop.run_in_executor(None, lambda: threads.append(threading.current_thread()))
+    for _ in range(2):
+        await loop.shutdown_default_executor(**options)
+    assert not threads[0].is_alive()
+
+
+async def test_shutdown_that_is_cancelled(world):
+    if world.name == "asyncio" and not since(3, 13):
+        pytest.skip("asyncio joins the threads all the same, and sets the result of a cancelled future, before 3.13")
+    gate = threading.Event()
+    loop = running_loop()
+    work = loop.run_in_executor(None, gate.wait, 10)
+    shutdown = asyncio.ensure_future(loop.shutdown_default_executor())
+    await asyncio.sleep(0)
+    shutdown.cancel()
+    loop.call_soon(gate.set)
+    with pytest.raises(asyncio.CancelledError):
+        await shutdown
+    assert await work
+
+
+async def test_shutdown_that_fails(world):
+    failed = []
+
+    class Broken(concurrent.futures.ThreadPoolExecutor):
+        def shutdown(self, wait=True, **options):
+            super().shutdown(wait, **options)
+            if not failed:  # the runner asks once more
+                failed.append(self)
+                raise ArithmeticError("shutdown")
+
+    loop = running_loop()
+    loop.set_default_executor(Broken(1))
+    assert await loop.run_in_executor(None, divmod, 7, 3) == (2, 1)
+    with pytest.raises(ArithmeticError, match="shutdown"):
+        await loop.shutdown_default_executor()
+
+
+async def test_the_default_executor_that_was_set_does_all_the_work(world):
+    loop = running_loop()
+    pool = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="mine")
+    loop.set_default_executor(pool)
+
+    def who():
+        return threading.current_thread().name
+
+    assert (await loop.run_in_executor(None, who)).startswith("mine")
+    assert (await asyncio.to_thread(who)).startswith("mine")
+    await loop.shutdown_default_executor()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        pool.submit(who)
+    other = concurrent.futures.ThreadPoolExecutor(1)
+    loop.set_default_executor(other)
+    with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
+        loop.run_in_executor(None, who)
+    other.shutdown()
 
 
 def test_set_default_executor(world, loop):

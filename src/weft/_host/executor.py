@@ -68,7 +68,7 @@ class DefaultExecutor:
             warnings.warn(
                 f"The executor did not finishing joining its threads within {timeout} seconds.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=2,  # `Loop.shutdown_default_executor` gives this coroutine on: no frame of its own
             )
             pool.shutdown(wait=False)
         else:
