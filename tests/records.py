@@ -6,6 +6,7 @@ asyncio's own two implementations; nothing else is.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable
@@ -64,8 +65,10 @@ class LogLines(logging.Handler):
 def record(world: World, body: Callable[[World], Any], *, debug: bool | None = False) -> dict[str, Any]:
     """Run `body(world)` (a coroutine function) in `world` and write down what came out of it."""
     outcome: dict[str, Any] = {}
+    main = body(world)
+    assert inspect.iscoroutine(main), "a body gives a coroutine: else both worlds refuse it, and are the same"
     try:
-        outcome["returned"] = comparable(world.run(body(world), debug=debug))
+        outcome["returned"] = comparable(world.run(main, debug=debug))
     except (KeyboardInterrupt, SystemExit, Exception) as error:
         outcome["raised"] = comparable(error)
     outcome["reports"] = [comparable(_words(context)) for context in world.take_reports()]

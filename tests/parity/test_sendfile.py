@@ -134,7 +134,7 @@ def test_words_of_a_write_meanwhile(world, same, tmp_path, method):
                 assert (await pair.server.received(len(DATA) + 4)).endswith(b"tail")
                 return said
 
-    same(lambda world: world.run(body(world)))
+    same(body)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_words_of_wrong_numbers(world, same, tmp_path, offset, count, kind):
                 async with Pair() as pair:
                     await loop.sendfile(pair.transport, file, offset, count)
 
-    same(lambda world: world.run(body(world)))
+    same(body)
 
 
 @pytest.mark.parametrize("case", ["text", "datagram", "closing", "memory", "memory, transport", "pipe", "TLS socket"])
@@ -193,7 +193,7 @@ def test_words_of_what_cannot_be(world, same, tmp_path, case):
                     else:
                         await loop.sendfile(pair.transport, io.BytesIO(b"1"), fallback=False)
 
-    same(lambda world: world.run(body(world)))
+    same(body)
 
 
 async def test_an_empty_file(world, tmp_path):

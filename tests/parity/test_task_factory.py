@@ -24,20 +24,14 @@ def recording(calls):
 
 @pytest.mark.parametrize("given", [{}, {"name": "n"}, {"context": None}, {"name": None}])
 def test_keywords(world, same, given):
-    def body(world):
-        async def main():
-            loop, calls = asyncio.get_running_loop(), []
-            loop.set_task_factory(recording(calls))
-            task = loop.create_task(nothing(), **given)
-            return calls, task.get_name() == "n", await task
+    async def body(world):
+        loop, calls = asyncio.get_running_loop(), []
+        loop.set_task_factory(recording(calls))
+        task = loop.create_task(nothing(), **given)
+        loop.set_task_factory(None)
+        return calls, task.get_name() == "n", await task
 
-        loop = world.new_loop()
-        try:
-            return loop.run_until_complete(main())
-        finally:
-            loop.close()
-
-    same(body)
+    assert same(body)["returned"][2] == "done"
 
 
 async def test_context_reaches_the_factory(world):
@@ -67,16 +61,13 @@ async def test_a_factory_without_keywords(world):
 
 @pytest.mark.parametrize("value", [5, "x", object()])
 def test_words_of_a_wrong_factory(world, same, value):
-    def body(world):
-        loop = world.new_loop()
-        try:
-            with pytest.raises(TypeError) as caught:
-                loop.set_task_factory(value)
-            return str(caught.value), loop.get_task_factory() is None
-        finally:
-            loop.close()
+    async def body(world):
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TypeError) as caught:
+            loop.set_task_factory(value)
+        return str(caught.value), loop.get_task_factory() is None
 
-    same(body)
+    assert same(body)["returned"][1] is True
 
 
 @pytest.mark.weft_only

@@ -6,7 +6,7 @@ from weft._core.scheduler cimport Scheduler
 from weft._core.task cimport Task
 from weft._core.timers cimport TimerHandle
 
-cdef bint _FACTORY_NAMES
+cdef bint _HANDS_ON
 
 
 cdef class LoopCore(Scheduler):

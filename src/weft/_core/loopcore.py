@@ -20,8 +20,9 @@ from weft._core.scheduler import Scheduler
 from weft._core.task import Task
 from weft._core.timers import TimerHandle
 
-# From 3.14 on a task factory gets every keyword that create_task got; before, the loop sets the name itself.
-_FACTORY_NAMES = sys.version_info >= (3, 14)
+#: From 3.14 on a task factory gets every keyword that create_task got; before, the loop sets the name itself.
+_HANDS_ON = sys.version_info >= (3, 14)
+_NOT_GIVEN: Any = object()
 
 
 class LoopCore(Scheduler):
@@ -102,9 +103,9 @@ class LoopCore(Scheduler):
         self,
         coro: Coroutine[Any, Any, Any],
         *,
-        name: object = None,
-        context: Context | None = None,
-        eager_start: bool | None = None,
+        name: object = _NOT_GIVEN,
+        context: Context | None = _NOT_GIVEN,
+        eager_start: bool | None = _NOT_GIVEN,
         **options: Any,
     ) -> Any:
         """A task for `coro`, made by the task factory if one is set; its first step runs in the next turn.
@@ -115,7 +116,11 @@ class LoopCore(Scheduler):
             self._check_closed()
         if self._task_factory is not None or options:
             return self._create_by_factory(coro, name, context, eager_start, options)
-        return self._make_task(coro, name, context, eager_start is True or bool(eager_start))
+        if name is _NOT_GIVEN:
+            name = None
+        if context is _NOT_GIVEN:
+            context = None
+        return self._make_task(coro, name, context, eager_start is not _NOT_GIVEN and bool(eager_start))
 
     def _make_task(self, coro: Any, name: Any, context: Any, eager_start: bool) -> Task:
         task = Task.__new__(Task)
@@ -125,17 +130,26 @@ class LoopCore(Scheduler):
 
     def _create_by_factory(self, coro: Any, name: Any, context: Any, eager_start: Any, options: dict[str, Any]) -> Any:
         factory = self._task_factory
-        if factory is None:
-            # Task itself says which keyword it does not know.
-            return Task(coro, loop=self, name=name, context=context, **options)
-        if context is not None:
-            options["context"] = context
-        if eager_start is not None:
-            options["eager_start"] = eager_start
-        if _FACTORY_NAMES:
-            if name is not None:
+        if _HANDS_ON:
+            # Whatever was given, None too.
+            if name is not _NOT_GIVEN:
                 options["name"] = name
+            if context is not _NOT_GIVEN:
+                options["context"] = context
+            if eager_start is not _NOT_GIVEN:
+                options["eager_start"] = eager_start
+            if factory is None:
+                # Task itself says which keyword it does not know.
+                return Task(coro, loop=self, **options)
             return factory(self, coro, **options)
+        if name is _NOT_GIVEN:
+            name = None
+        if context is not _NOT_GIVEN and context is not None:
+            options["context"] = context
+        if eager_start is not _NOT_GIVEN and eager_start is not None:
+            options["eager_start"] = eager_start
+        if factory is None:
+            return Task(coro, loop=self, name=name, **options)
         task = factory(self, coro, **options)
         if name is not None:
             task.set_name(name)
