@@ -7,13 +7,13 @@ code, with its own `import asyncio`, runs on it as well.
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError, InvalidStateError, all_tasks, create_task, current_task, get_running_loop
+from asyncio import CancelledError, InvalidStateError, all_tasks, current_task, get_running_loop
 
 # Before the rest: it decides which edition of everything below gets imported.
 from weft import _edition as _edition  # isort: skip
 
 from weft._core.completion import as_completed
-from weft._core.ensure import ensure_future
+from weft._core.ensure import create_task, ensure_future
 from weft._core.future import Future, isfuture
 from weft._core.gather import gather
 from weft._core.handle import Handle

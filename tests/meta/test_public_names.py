@@ -28,7 +28,8 @@ DEVIATIONS = {
     "Loop.subprocess_shell": "keywords as **options",
     # As in AbstractEventLoop and in the documentation; the selector loop says `n`.
     "Loop.sock_recv": "the first number is called nbytes",
-    # It takes what the Task takes, and hands it on.
+    # They take what the Task takes, and hand it on.
+    "create_task": "keywords as **options",
     "eager_task_factory": "keywords as **options",
 }
 

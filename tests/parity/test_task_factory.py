@@ -89,6 +89,21 @@ async def test_eager_start_on_every_version(world):
 
 
 @pytest.mark.weft_only
+async def test_wefts_create_task_takes_it_too(world):
+    import weft
+
+    async def first_step():
+        return asyncio.current_task().get_name()
+
+    context = contextvars.copy_context()
+    task = weft.create_task(first_step(), name="eager", context=context, eager_start=True)
+    assert task.done() and task.result() == "eager"
+    assert await weft.create_task(first_step(), name="lazy") == "lazy"
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        await asyncio.to_thread(weft.create_task, None)
+
+
+@pytest.mark.weft_only
 async def test_eager_start_reaches_the_factory(world):
     loop, calls = asyncio.get_running_loop(), []
     loop.set_task_factory(recording(calls))

@@ -1,6 +1,7 @@
 cdef object _add_awaited_by
 cdef object _discard_awaited_by
 cdef object _find_loop
+cdef object _running_loop
 
 
 cdef class AnyFuture:

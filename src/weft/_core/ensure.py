@@ -1,4 +1,4 @@
-"""Futures of any make, seen from outside: `ensure_future`, the loop of a future, and who waits for it.
+"""Futures of any make, seen from outside: `create_task`, `ensure_future`, the loop of a future, and who waits for it.
 
 Rules for whoever edits this file:
 
@@ -14,11 +14,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 from asyncio import coroutines, events, futures
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from weft._core.awaitable import wrap_awaitable
 from weft._core.future import Future, isfuture
+
+if TYPE_CHECKING:
+    from contextvars import Context
+    from typing import TypedDict, Unpack
+
+    class TaskOptions(TypedDict, total=False):
+        """What `create_task` takes."""
+
+        name: str | None
+        context: Context | None
+        eager_start: bool | None
+
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound="asyncio.Future[Any] | Future")
@@ -26,6 +38,7 @@ _F = TypeVar("_F", bound="asyncio.Future[Any] | Future")
 _add_awaited_by: Any = getattr(futures, "future_add_to_awaited_by", None)
 _discard_awaited_by: Any = getattr(futures, "future_discard_from_awaited_by", None)
 
+_running_loop: Any = asyncio.get_running_loop
 # 3.11 has a variant that warns at the right depth when there is no running loop.
 _find_loop: Callable[[], Any] = getattr(events, "_get_event_loop", events.get_event_loop)
 
@@ -99,3 +112,12 @@ def ensure_future(coro_or_future: Any, *, loop: Any = None) -> Any:
     As CPython's `asyncio.ensure_future`.
     """
     return AnyFuture.ensure(coro_or_future, loop)
+
+
+def create_task(coro: Coroutine[Any, Any, _T], **options: Unpack[TaskOptions]) -> asyncio.Task[_T]:
+    """A task for `coro`, made by the running loop's `create_task`, with `name`, `context`, `eager_start` as given.
+
+    As CPython 3.14 `asyncio.create_task`, on every version; another loop than Weft's may know fewer keywords.
+    """
+    task: asyncio.Task[_T] = _running_loop().create_task(coro, **options)
+    return task

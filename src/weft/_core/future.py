@@ -80,7 +80,7 @@ class Future(Listener):
         "_status",
         "_waiter",
     )
-    __signature__ = ClassSignature(lambda *, loop=None: None)
+    __signature__: Any = ClassSignature(lambda *, loop=None: None)
 
     __class_getitem__: Any = classmethod(GenericAlias)
 

@@ -72,7 +72,7 @@ class Handle(Runnable):
     """
 
     __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_source_traceback")
-    __signature__ = ClassSignature(lambda callback, args, loop, context=None: None)
+    __signature__: Any = ClassSignature(lambda callback, args, loop, context=None: None)
 
     def __init__(
         self,

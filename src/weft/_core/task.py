@@ -91,7 +91,7 @@ class Task(Future):
         "_num_cancels_requested",
         "_number",
     )
-    __signature__ = ClassSignature(lambda coro, *, loop=None, name=None, context=None, eager_start=False: None)
+    __signature__: Any = ClassSignature(lambda coro, *, loop=None, name=None, context=None, eager_start=False: None)
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ class Timeout:
     """
 
     __slots__ = ("_cancelling", "_stage", "_task", "_timer", "_when")
-    __signature__ = ClassSignature(lambda when: None)
+    __signature__: Any = ClassSignature(lambda when: None)
 
     def __init__(self, when: float | None) -> None:
         self._when = when

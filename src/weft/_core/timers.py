@@ -29,7 +29,7 @@ class TimerHandle(Handle):
     """A callback to be run at a time: asyncio's TimerHandle, and an instance of it. Made by the loop's `call_at`."""
 
     __slots__ = ("_index", "_order", "_timers", "_when", "_when_ns")
-    __signature__ = ClassSignature(lambda when, callback, args, loop, context=None: None)
+    __signature__: Any = ClassSignature(lambda when, callback, args, loop, context=None: None)
 
     def __init__(
         self,
