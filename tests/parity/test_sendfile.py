@@ -11,6 +11,7 @@ import socket
 
 import pytest
 from tcp_pair import Pair
+from tls_pair import TLSPair
 from worlds import since, turns
 
 DATA = random.Random(5).randbytes(3_000_000)
@@ -325,6 +326,57 @@ async def test_one_file_at_a_time(world, file):
             await loop.sendfile(pair.transport, file)
         pair.server.transport.resume_reading()
         assert await sending == len(DATA)
+
+
+# ------------------------------------------------------------------------------------------- TLS, through a buffer
+
+
+@pytest.mark.parametrize(("offset", "count"), [(0, None), (1000, 70_000), (5, len(DATA))])
+async def test_over_tls(world, file, offset, count):
+    expected = DATA[offset:][:count]
+    async with TLSPair() as pair:
+        pair.transport.write(b"before")
+        assert await asyncio.get_running_loop().sendfile(pair.transport, file, offset, count) == len(expected)
+        pair.transport.write(b"after")
+        whole = b"before" + expected + b"after"
+        assert await pair.server.received(len(whole)) == whole
+        assert file.tell() == offset + len(expected)
+        assert pair.transport.get_protocol() is pair.client and pair.transport.is_reading()
+
+
+async def test_over_tls_to_a_peer_that_reads_late(world, file):
+    async with TLSPair() as pair:
+        pair.server.transport.pause_reading()
+        pair.transport.write(b"h" * 8_000_000)
+        sending = asyncio.ensure_future(asyncio.get_running_loop().sendfile(pair.transport, file))
+        await turns(10)
+        assert not sending.done()
+        pair.server.transport.resume_reading()
+        assert await sending == len(DATA)
+        assert (await pair.server.received(8_000_000 + len(DATA)))[8_000_000:] == DATA
+
+
+async def test_over_tls_to_a_peer_that_goes_away(world, file):
+    async with TLSPair() as pair:
+        pair.server.transport.pause_reading()
+        pair.transport.write(b"h" * 8_000_000)
+        sending = asyncio.ensure_future(asyncio.get_running_loop().sendfile(pair.transport, file))
+        await turns(10)
+        pair.server.transport.abort()
+        with pytest.raises(ConnectionError):
+            await sending
+        await pair.client.lost
+
+
+def test_words_of_a_fallback_that_is_forbidden(world, same):
+    async def body(world):
+        async with TLSPair() as pair:
+            try:
+                await asyncio.get_running_loop().sendfile(pair.transport, io.BytesIO(b"1"), fallback=False)
+            except RuntimeError as error:
+                return str(error).split("<")[0]
+
+    assert same(body)["returned"]
 
 
 async def test_position_without_an_offset(world):
