@@ -208,6 +208,100 @@ async def test_pause_and_resume_reading(world):
         assert len(await pair.server.received(1_000_000)) == 1_000_000
 
 
+@pytest.mark.parametrize("method", ("pause_writing", "resume_writing"))
+async def test_flow_control_that_fails_is_reported(world, method):
+    async with TLSPair() as pair:
+
+        def bad():
+            raise ArithmeticError(method)
+
+        setattr(pair.client, method, bad)
+        pair.server.transport.pause_reading()
+        size = 0
+        while not (world.reports or pair.client.paused.done()):
+            pair.transport.write(b"x" * 500_000)
+            size += 500_000
+            await turns()
+        pair.server.transport.resume_reading()
+        assert len(await pair.server.received(size)) == size
+        (report,) = world.take_reports()
+        assert report["message"] == f"protocol.{method}() failed"
+        assert isinstance(report["exception"], ArithmeticError)
+        assert report["transport"] is pair.transport
+
+
+@pytest.mark.weft_only  # asyncio pauses and resumes by turns, with nothing waiting, and drain waits for ever
+async def test_a_mark_of_zero(world):
+    async with TLSPair() as pair:
+        pair.transport.set_write_buffer_limits(high=0)
+        assert pair.transport.get_write_buffer_limits() == (0, 0)
+        for _ in range(3):
+            pair.transport.write(b"x")
+            await turns()
+        assert pair.client.events == ["made"]
+        pair.server.transport.pause_reading()
+        size = 3
+        while not pair.client.paused.done():
+            pair.transport.write(b"x" * 500_000)
+            size += 500_000
+            await turns()
+        assert pair.transport.get_write_buffer_size() > 0
+        pair.server.transport.resume_reading()
+        await pair.client.resumed
+        assert len(await pair.server.received(size)) == size
+
+
+def test_writes_after_the_end_are_counted(world, same, log_lines):
+    """As without TLS: dropped, and from the fifth on each is logged."""
+
+    async def body(world):
+        async with TLSPair() as pair:
+            del log_lines[:]
+            pair.transport.close()
+            for _ in range(4):
+                pair.transport.write(b"x")
+                pair.transport.writelines([b"x"])
+            lines = [[line for line in log_lines if "SSL" in line]]
+            await pair.client.lost
+            for _ in range(3):
+                pair.transport.write(b"x")
+            return lines, [line for line in log_lines if "SSL" in line]
+
+    assert len(same(body)["returned"][1]) > 1
+
+
+async def test_keeping_the_connection_open_is_not_possible(world, log_lines):
+    async with TLSPair() as pair:
+        pair.server.keep_open_after_eof = True
+        pair.transport.close()
+        assert await pair.server.lost is None
+        assert pair.server.events == ["made", "eof", "lost"]
+    assert "WARNING returning true from eof_received() has no effect when using ssl" in log_lines
+
+
+@pytest.mark.parametrize("high", (None, 50_000))
+async def test_what_nobody_reads_is_bounded(world, high):
+    """From the mark on the transport below reads no more, and the peer's writes wait."""
+    async with TLSPair() as pair:
+        server = pair.server.transport
+        if high is not None:
+            server.set_read_buffer_limits(high=high)
+            assert server.get_read_buffer_limits() == (high // 4, high)
+        server.pause_reading()
+        size = 0
+        while not pair.client.paused.done():
+            pair.transport.write(b"x" * 500_000)
+            size += 500_000
+            await turns()
+        await turns(300)
+        waiting = server.get_read_buffer_size()
+        # One read more than the mark at most.
+        assert (high or 256 * 1024) <= waiting <= (high or 256 * 1024) + 256 * 1024
+        server.resume_reading()
+        assert len(await pair.server.received(size)) == size
+        assert server.get_read_buffer_size() == 0
+
+
 class Buffered(asyncio.BufferedProtocol):
     def __init__(self):
         self.recorder = Recorder()
@@ -234,6 +328,49 @@ async def test_buffered_protocol(world):
         data = bytes(range(256)) * 1000
         pair.transport.write(data)
         assert await pair.server.recorder.received(len(data)) == data
+
+
+async def test_protocols_change_midway(world):
+    """Bytes go to whoever is the protocol when they are read, in whichever way that wants them."""
+    async with TLSPair() as pair:
+        pair.transport.write(b"one")
+        await pair.server.received(3)
+        server = pair.server.transport
+        buffered = Buffered()
+        server.set_protocol(buffered)
+        assert server.get_protocol() is buffered
+        pair.transport.write(b"two" * 5_000)
+        assert await buffered.recorder.received(15_000) == b"two" * 5_000
+        server.pause_reading()
+        pair.transport.write(b"three")
+        while server.get_read_buffer_size() == 0:
+            await turns()
+        server.set_protocol(pair.server)
+        server.resume_reading()
+        assert await pair.server.received(8) == b"onethree"
+        assert pair.server.events == ["made"]
+        pair.transport.close()
+        assert await pair.server.lost is None
+
+
+@pytest.mark.parametrize("wrong", (None, b"", "raises"))
+async def test_a_buffered_protocol_that_fails(world, wrong):
+    class Bad(Buffered):
+        def get_buffer(self, hint):
+            if wrong == "raises":
+                raise ArithmeticError
+            return wrong
+
+    if wrong == b"" and not world.weft_loop:
+        pytest.skip("asyncio takes it for the end of the connection")
+    async with TLSPair() as pair:
+        pair.server.transport.set_protocol(bad := Bad())
+        pair.transport.write(b"x")
+        expected = {None: TypeError, b"": RuntimeError}.get(wrong, ArithmeticError)
+        assert isinstance(await bad.lost, expected)
+        (report,) = world.take_reports()
+        assert report["message"] == "Fatal error on SSL protocol"
+        pair.server.lost.set_result(None)
 
 
 async def test_an_error_in_data_received_closes(world):

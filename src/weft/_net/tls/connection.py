@@ -551,7 +551,7 @@ class TLSConnection(Flushable):
     def _control_writing(self, outgoing_bytes: int) -> None:
         """Judge what waits here: as plaintext, and as records."""
         size = outgoing_bytes + self._size
-        if size >= self._write_high and not self._writing_paused:
+        if not self._writing_paused and size >= self._write_high and size > 0:
             self._writing_paused = True
             self._tell_flow("pause_writing")
         elif self._writing_paused and size <= self._write_low:
