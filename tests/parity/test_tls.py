@@ -330,6 +330,23 @@ async def test_buffered_protocol(world):
         assert await pair.server.recorder.received(len(data)) == data
 
 
+@pytest.mark.weft_only  # asyncio stops reading when there is nothing to read
+@pytest.mark.parametrize("kind", (Buffered, Recorder))
+async def test_a_read_mark_of_zero(world, kind):
+    async with TLSPair(protocol=kind) as pair:
+        recorder = getattr(pair.server, "recorder", pair.server)
+        pair.server.transport.set_read_buffer_limits(high=0)
+        for count in range(1, 4):
+            pair.transport.write(b"x" * 10_000)
+            assert await recorder.received(count * 10_000) == b"x" * count * 10_000
+        pair.server.transport.pause_reading()
+        pair.transport.write(b"y")
+        while pair.server.transport.get_read_buffer_size() == 0:
+            await turns()
+        pair.server.transport.resume_reading()
+        assert (await recorder.received(30_001))[-1:] == b"y"
+
+
 async def test_protocols_change_midway(world):
     """Bytes go to whoever is the protocol when they are read, in whichever way that wants them."""
     async with TLSPair() as pair:

@@ -409,7 +409,7 @@ class TLSConnection(Flushable):
         if not (self._app_reading_paused or self._transport_paused or self._buffered):
             return  # everything was read
         size = self._records.incoming_size()
-        if size >= self._read_high and not self._transport_paused:
+        if not self._transport_paused and size >= self._read_high and size > 0:
             self._transport_paused = True
             transport.pause_reading()
         elif size <= self._read_low and self._transport_paused:
