@@ -110,9 +110,6 @@ class Foreign(asyncio.Transport):
     def set_protocol(self, protocol):
         self._protocol = protocol
 
-    def is_closing(self):
-        return self._below.is_closing()
-
     def pause_reading(self):
         self.calls.append("pause_reading")
         self._below.pause_reading()
@@ -133,7 +130,10 @@ class Foreign(asyncio.Transport):
 
 
 class Forcible(Foreign):
-    """With the private method that asyncio calls."""
+    """With what asyncio calls besides: a private method, and `is_closing` from 3.14 on."""
+
+    def is_closing(self):
+        return self._below.is_closing()
 
     def _force_close(self, exc):
         self._below.abort()
@@ -194,7 +194,19 @@ async def test_a_foreign_transport_whose_peer_fails_the_handshake(world):
         assert isinstance(await pair.client.lost, type(None))
 
 
-@pytest.mark.weft_only  # asyncio needs the private `_force_close`
+@pytest.mark.weft_only  # asyncio needs the private `_force_close`, and from 3.14 on `is_closing`
+async def test_a_foreign_transport_with_no_more_than_it_needs(world):
+    async with Pair() as pair:
+        pair.transport, pair.server.transport = Foreign(pair.transport), Foreign(pair.server.transport)
+        client, server = await upgraded(pair)
+        assert not client.is_closing()
+        client.abort()
+        assert await pair.client.lost is None
+        await pair.server.lost
+        assert client.is_closing() and pair.transport.calls[-1] == "abort"
+
+
+@pytest.mark.weft_only
 async def test_a_foreign_transport_is_aborted_by_its_public_method(world):
     async with Pair() as pair:
         foreign = Foreign(pair.transport)
@@ -260,6 +272,21 @@ def test_a_handshake_that_fails(world, same, how, debug):
     kind = expected.get(how, "CancelledError" if "cancelled" in how else None)
     returned = same(body, debug=debug)["returned"]
     assert returned[0] == (kind or ("SSLCertVerificationError" if how == "not trusted" else "SSLError"))
+
+
+@pytest.mark.weft_only  # asyncio gives None in place of a transport, or never ends
+@pytest.mark.parametrize("how", ("close", "abort"))
+@pytest.mark.parametrize("when", ("just before", "long before"))
+async def test_a_connection_that_is_over(world, how, when):
+    loop = asyncio.get_running_loop()
+    async with Pair() as pair:
+        getattr(pair.transport, how)()
+        if when == "long before":
+            await pair.client.lost
+        with pytest.raises(ConnectionAbortedError, match="is closing: there is nothing to upgrade to TLS"):
+            await loop.start_tls(pair.transport, pair.client, client_context(), server_hostname="localhost")
+        assert await pair.client.lost is None
+        assert pair.client.events == ["made", "lost"]
 
 
 async def test_a_server_whose_client_is_silent(world):

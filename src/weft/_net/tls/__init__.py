@@ -153,6 +153,10 @@ async def start_tls(
         raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
     if not getattr(transport, "_start_tls_compatible", False):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    from weft._net.tls.transport import is_closing
+
+    if is_closing(transport):
+        raise ConnectionAbortedError(f"transport {transport!r} is closing: there is nothing to upgrade to TLS")
     raw: Any = transport
     waiter: asyncio.Future[None] | None = loop.create_future()
     upgraded = _make_connection(

@@ -272,12 +272,12 @@ class TLSConnection(Flushable):
 
     def _check_handshake_timeout(self) -> None:
         if self._state == _HANDSHAKE:
-            self._fatal_error(
-                ConnectionAbortedError(
-                    f"SSL handshake is taking longer than {self._handshake_timeout_s} seconds: aborting the connection"
-                ),
-                "Fatal error on transport",
+            exc = ConnectionAbortedError(
+                f"SSL handshake is taking longer than {self._handshake_timeout_s} seconds: aborting the connection"
             )
+            self._fatal_error(exc, "Fatal error on transport")
+            # Not left to connection_lost: of a transport that was lost before, it came before.
+            self._wake_waiter(exc)
 
     def _shake_hands(self) -> None:
         try:

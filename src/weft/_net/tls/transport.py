@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+def is_closing(transport: Any) -> bool:
+    """Whether a transport below is closing; False of a foreign one that does not tell."""
+    try:
+        return bool(transport.is_closing())
+    except NotImplementedError:
+        return False
+
+
 class SSLTransport(asyncio.Transport):
     """A TLS connection. All methods: the loop's thread; semantics as asyncio's TLS transport.
 
@@ -61,7 +69,7 @@ class SSLTransport(asyncio.Transport):
         if self._closed:
             return True
         below = self._ssl_protocol._transport
-        return below is not None and bool(below.is_closing())
+        return below is not None and is_closing(below)
 
     def close(self) -> None:
         """Send what is pending and say close_notify; connection_lost comes when the peer has answered, or the shutdown
