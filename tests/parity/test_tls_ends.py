@@ -10,7 +10,7 @@ import weakref
 import pytest
 from tcp_pair import Recorder
 from tls_by_hand import HandPair
-from tls_pair import TLSPair
+from tls_pair import TLSPair, server_context
 from worlds import since, turns
 
 #: More than the kernel takes for a peer that does not read.
@@ -275,3 +275,34 @@ async def test_what_is_over_is_freed(world, how):
         assert [reference() for reference in freed] == [None] * 6
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("upgrade", (False, True))
+async def test_what_failed_is_freed(world, upgrade):
+    """A handshake that fails leaves nothing behind but its error; by Weft without the garbage collector."""
+    loop = asyncio.get_running_loop()
+    freed = []
+
+    async def once(address):
+        context = ssl.create_default_context()
+        client = asyncio.Protocol()
+        freed.append(weakref.ref(context))
+        try:
+            if upgrade:
+                transport, _ = await loop.create_connection(lambda: client, *address)
+                await loop.start_tls(transport, client, context, server_hostname="localhost")
+            else:
+                await loop.create_connection(lambda: client, *address, ssl=context, server_hostname="localhost")
+        except ssl.SSLCertVerificationError as error:
+            return str(error)
+
+    async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=server_context()) as listener:
+        gc.disable()
+        try:
+            assert await once(listener.sockets[0].getsockname())
+            await turns(5)
+            if world.name == "asyncio":
+                gc.collect()
+            assert [reference() for reference in freed] == [None]
+        finally:
+            gc.enable()
