@@ -7,6 +7,7 @@ from weft._core.task cimport Task
 from weft._core.timers cimport TimerHandle
 
 cdef bint _HANDS_ON
+cdef object _NOT_GIVEN
 
 
 cdef class LoopCore(Scheduler):
