@@ -22,10 +22,10 @@ cdef class TLSConnection(Flushable):
     cdef public object _face
     cdef bint _forgotten
     cdef object _handshake_timeout_s
-    cdef bint _handshaken
+    cdef readonly bint _handshaken
     cdef bint _in_dirty
     cdef readonly LoopCore _loop
-    cdef object _peercert
+    cdef readonly object _peercert
     cdef readonly object _protocol
     cdef readonly object _read_high
     cdef readonly object _read_low
@@ -33,7 +33,7 @@ cdef class TLSConnection(Flushable):
     cdef readonly RecordLayer _records
     cdef object _shutdown_timeout_s
     cdef Py_ssize_t _size
-    cdef object _sslcontext
+    cdef readonly object _sslcontext
     cdef int _state
     cdef Stream _stream
     cdef object _timer
@@ -104,4 +104,3 @@ cdef class TLSConnection(Flushable):
     cpdef _abort(self, object exc)
     cdef _force_transport(self, object exc)
     cdef _fatal_error(self, object exc, str message)
-    cpdef _info(self, object name, object default)

@@ -685,22 +685,3 @@ class TLSConnection(Flushable):
             self._loop.call_exception_handler(
                 {"message": message, "exception": exc, "transport": transport, "protocol": self}
             )
-
-    # ------------------------------------------------------------------------------------------------- asked for
-
-    def _info(self, name: str, default: Any) -> Any:
-        if name == "sslcontext" and self._sslcontext is not None:
-            return self._sslcontext
-        if self._handshaken:
-            # Asked of the object when wanted: kept, they would take memory for each connection.
-            if name == "ssl_object":
-                return self._records.ssl_object
-            if name == "peercert":
-                return self._peercert
-            if name == "cipher":
-                return self._records.ssl_object.cipher()
-            if name == "compression":
-                return self._records.ssl_object.compression()
-        if self._transport is not None:
-            return self._transport.get_extra_info(name, default)
-        return default

@@ -56,7 +56,22 @@ class SSLTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """`sslcontext`, and once the handshake is over `ssl_object`, `peercert`, `cipher`, `compression`; else what the
         transport below answers."""
-        return self._ssl_protocol._info(name, default)
+        connection = self._ssl_protocol
+        if name == "sslcontext" and connection._sslcontext is not None:
+            return connection._sslcontext
+        if connection._handshaken:
+            # But for the certificate asked of the object when wanted: kept, they would take memory for each connection.
+            ssl_object = connection._records.ssl_object
+            if name == "ssl_object":
+                return ssl_object
+            if name == "peercert":
+                return connection._peercert
+            if name == "cipher":
+                return ssl_object.cipher()
+            if name == "compression":
+                return ssl_object.compression()
+        below = connection._transport
+        return default if below is None else below.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._ssl_protocol._set_protocol(protocol)
