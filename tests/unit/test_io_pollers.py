@@ -223,6 +223,8 @@ def test_closed(poller, pair):
         ready(poller)
 
 
+# The hang guard has a thread, of which 3.15 warns.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_forget_in_a_child_leaves_the_parents_set_alone(poller, pair):
     left, right = pair
     reader = a_handle()
