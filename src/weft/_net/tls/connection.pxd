@@ -31,6 +31,7 @@ cdef class TLSConnection(Flushable):
     cdef readonly object _read_low
     cdef bint _reading
     cdef readonly RecordLayer _records
+    cdef bint _rest_waits
     cdef object _shutdown_timeout_s
     cdef Py_ssize_t _size
     cdef readonly object _sslcontext

@@ -3,15 +3,16 @@
 Rules for whoever edits:
 
 - `_state` goes UNWRAPPED → HANDSHAKE → WRAPPED → FLUSHING → SHUTDOWN, and to UNWRAPPED from anywhere. Only in WRAPPED and
-  FLUSHING is plaintext read or sent. FLUSHING: the end has begun and what has arrived is still delivered; SHUTDOWN: our
-  close_notify is said, the peer's is awaited.
+  FLUSHING is plaintext read or sent. FLUSHING: the end has begun and what has arrived is still delivered, for as long as
+  the protocol takes if it was the peer's end; SHUTDOWN: our close_notify is said, the peer's is awaited.
 - `_app` is what the protocol above has seen: connection_made, eof_received and connection_lost at most once each, in
   that order, and connection_lost only after connection_made.
 - Writing. What a callback writes waits in `_chunks` as plaintext (bytes only) until the callback returns, and becomes as
   few records and one write below. As in `stream`, nobody may see what asyncio would have sent already: who reports the
   size of the buffer, ends the connection or judges it calls `_encrypt` first.
 - Any call of the protocol above may close, abort or write: look at `_state` again after it.
-- The end is bounded: a timer runs from the first step of the shutdown until connection_lost.
+- The end is bounded: a timer runs from the first step of the shutdown until connection_lost. In SHUTDOWN what the peer
+  still sends is thrown away, so that what was written before the end is sent.
 
 Everything here runs in the loop's thread.
 """
@@ -85,6 +86,7 @@ class TLSConnection(Flushable):
         "_read_low",
         "_reading",
         "_records",
+        "_rest_waits",
         "_shutdown_timeout_s",
         "_size",
         "_sslcontext",
@@ -149,6 +151,8 @@ class TLSConnection(Flushable):
         #: `_read` is on the stack: it will send what is written meanwhile.
         self._reading = False
         self._app_reading_paused = False
+        #: A BufferedProtocol's buffer was too small for what had arrived.
+        self._rest_waits = False
         self._writing_paused = False
         #: We have paused the reading of the transport below.
         self._transport_paused = False
@@ -166,6 +170,7 @@ class TLSConnection(Flushable):
     def _set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        self._rest_waits = False
 
     # ------------------------------------------------------------------------- called by the transport below
 
@@ -245,10 +250,10 @@ class TLSConnection(Flushable):
                 self._handshake_failed(ConnectionResetError())
             elif state == _WRAPPED:
                 self._state = _FLUSHING
-                if self._app_reading_paused:
-                    # What has arrived is delivered when the protocol reads again.
-                    return True
-                self._finish_reading()
+                if not self._app_reading_paused:
+                    self._finish_reading()
+                # Still so: the protocol has paused, or a small buffer. The rest is delivered when it reads on.
+                return self._state == _FLUSHING
             elif state == _FLUSHING:
                 self._encrypt()
                 self._state = _SHUTDOWN
@@ -316,6 +321,9 @@ class TLSConnection(Flushable):
             self._protocol.connection_made(self._face)
         self._wake_waiter(None)
         self._read()
+        if self._app_reading_paused:
+            # The last word of the handshake: the peer waits for it, though nothing is read here.
+            self._send_records()
 
     def _wake_waiter(self, exc: BaseException | None) -> None:
         waiter, self._waiter = self._waiter, None
@@ -366,9 +374,10 @@ class TLSConnection(Flushable):
         if size == 0:
             raise RuntimeError("get_buffer() returned an empty buffer")
         count = self._records.receive_into(memoryview(target))
-        if count == size and not self._records.ended:
+        self._rest_waits = count == size and not self._records.ended
+        if self._rest_waits:
             # There may be more; the loop's other callbacks come first.
-            self._loop.call_soon(self._read, context=self._context)
+            self._loop.call_soon(self._go_on_reading, context=self._context)
         if count > 0:
             self._protocol.buffer_updated(count)
 
@@ -591,10 +600,6 @@ class TLSConnection(Flushable):
         if self._state == _HANDSHAKE:
             self._mark_closed()
             self._abort(None)
-        elif self._state == _FLUSHING and self._app_reading_paused and not self._reading:
-            # The peer's stream has ended, and what it said last will never be read.
-            self._state = _SHUTDOWN
-            self._shake_off()
         elif self._state == _WRAPPED:
             self._mark_closed()
             self._flush_above()
@@ -603,6 +608,10 @@ class TLSConnection(Flushable):
                 return  # the protocol aborted when it was told to pause
             self._state = _FLUSHING
             self._bound_shutdown()
+            self._finish_reading()
+        elif self._state == _FLUSHING and (self._app_reading_paused or self._rest_waits) and not self._reading:
+            # The peer has gone, and what it sent waits for a protocol that will not read it any more.
+            self._mark_closed()
             self._finish_reading()
 
     def _mark_closed(self) -> None:
@@ -623,21 +632,30 @@ class TLSConnection(Flushable):
     def _finish_reading(self) -> None:
         self._read()
         if self._state == _FLUSHING:
+            if self._rest_waits and self._face is not None and not self._face._closed:
+                return  # `_go_on_reading` comes here again
             self._state = _SHUTDOWN
             self._shake_off()
 
     def _shake_off(self) -> None:
         """Say close_notify, and close the transport below once the peer has said it, or can't any more."""
         try:
-            done = True if self._eof else self._records.shutdown()
+            if self._eof:
+                done = True
+            else:
+                # To OpenSSL what the peer sends after our end is an error, for which what we still have to send would
+                # be lost: it is thrown away instead.
+                self._records.receive()
+                done = self._records.shutdown()
         except ssl.SSLError as exc:
-            # Most often the peer still sends data. What was written before the end is sent all the same.
+            # The peer says what is no TLS. What was written before the end is sent all the same.
             if self._loop._debug:
                 logger.debug("%r: Fatal error on transport", self, exc_info=exc)
             if self._end_error is None:
                 self._end_error = exc
             done = True
         if not done:
+            self._control_transport_reading()
             self._send_records()
             return
         # Even a transport that is full takes the last of it: closing, it sends what it holds.
