@@ -51,6 +51,17 @@ async def test_an_error_ends_the_connection_once(world, call, number, log_lines)
     assert any("StreamTransport" in line and "Fatal" in line for line in log_lines)
 
 
+async def test_nothing_raises_after_an_error_of_the_same_callback(world):
+    with faults() as ops:
+        async with Pair() as pair:
+            ops.fail("send", errno.EPIPE)
+            pair.transport.write(b"fails")
+            pair.transport.write_eof()
+            pair.transport.write(b"dropped")
+            pair.transport.writelines([b"dropped", b"too"])
+            assert isinstance(await pair.client.lost, BrokenPipeError)
+
+
 @pytest.mark.parametrize("call", ["send", "recv"])
 async def test_interrupted_calls_lose_nothing(world, call):
     with faults() as ops:

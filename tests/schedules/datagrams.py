@@ -34,6 +34,7 @@ class Udp:
 
     name = "udp"
     family = socket.AF_INET
+    forgets = False
 
     def new_address(self) -> Any:
         return ("127.0.0.1", 0)
@@ -47,6 +48,8 @@ class UnixDatagrams:
 
     name = "unix datagrams"
     family = socket.AF_UNIX
+    #: A connected socket that learns that its peer has gone drops what it has not read.
+    forgets = True
     numbers = itertools.count()
 
     def new_address(self) -> Any:
@@ -70,6 +73,7 @@ class Party:
         self.received = 0
         self.deaf = False  # closed, aborted: hears no more
         self.leaky = False  # was told that something could not be sent: what it sends may be missing
+        self.forgetful = False  # its kernel has thrown away what waited for it
 
     def waiting(self) -> tuple[int, int]:
         """How many datagrams are on their way here, and their bytes."""
@@ -83,8 +87,9 @@ class Party:
         self.received += len(data)
         sender = self.plan.by_key.get(address)
         queue = self.coming[address]
-        while queue and queue[0] != data and sender is not None and sender.leaky:
-            queue.popleft()
+        if self.forgetful or (sender is not None and sender.leaky):
+            while queue and queue[0] != data:
+                queue.popleft()
         if not queue or queue[0] != data:
             self.plan.complain(
                 f"{self!r} got {data[:20]!r}, {len(data)} bytes, and not {list(queue)[:1]}, from {sender!r}"
@@ -108,8 +113,15 @@ class Endpoint(Party, Watcher, asyncio.DatagramProtocol):
     def __repr__(self) -> str:
         return f"<endpoint {self.key} of {self.peer and self.peer.key} events={self.events} {self.transport!r}>"
 
+    def note(self, event: str) -> None:
+        # In connection_lost one may still send, as with asyncio, and hear what came of it.
+        if not (self.lost and self.sending):
+            super().note(event)
+
     def connection_made(self, transport: Any) -> None:
         self.key = self.plan.kind.key(transport.get_extra_info("sockname"))
+        # The kernel may give the port of one that was closed, and what that one sent may be missing.
+        self.leaky = self.key in self.plan.by_key
         self.plan.by_key[self.key] = self
         super().connection_made(transport)
 
@@ -120,12 +132,11 @@ class Endpoint(Party, Watcher, asyncio.DatagramProtocol):
         self.react()
 
     def error_received(self, exc: Exception) -> None:
-        if not (self.lost and self.sending):
-            # In connection_lost one may still send, as with asyncio, and hear what came of it.
-            self.note(f"error {exc!r}")
+        self.note(f"error {exc!r}")
         if not isinstance(exc, OSError):
             self.plan.complain(f"an error that is no OSError: {self!r}")
         self.leaky = True
+        self.forgetful = self.peer is not None and self.plan.kind.forgets
         if self.sending and self.sending[-1]:
             self.sending[-1].pop()
         self.react()
@@ -319,7 +330,7 @@ class Schedule(Plan):
 
     def owed(self, party: Any) -> bool:
         """Whether something must still come to `party`."""
-        if party.deaf:
+        if party.deaf or party.forgetful:
             return False
         return any(queue and not self.by_key[key].leaky for key, queue in party.coming.items())
 

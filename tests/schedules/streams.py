@@ -140,8 +140,19 @@ class Schedule(Plan):
         self.server.close()
         await self.server.wait_closed()
 
+    def is_stuck(self, end: End) -> bool:
+        """Both ends were closed with more to send than the other, which does not read any more, will ever take."""
+        other = self.partner(end)
+        both = (end, other) if isinstance(other, End) else ()
+        return bool(both) and all(
+            each.transport.is_closing() and each.transport.get_write_buffer_size() for each in both
+        )
+
     async def let_go(self) -> None:
         """A turn of the loop, and of the bare sockets."""
+        for end in self.ends:
+            if self.is_stuck(end):
+                end.abort()
         for bare in self.bare:
             bare.drain()
         await asyncio.sleep(0)

@@ -65,7 +65,7 @@ _FLUSH_CHUNKS = 1024
 ACCEPTED_DATA = "a bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "a bytes-like object"
 
 
-#: How `writelines` calls itself when it refuses during a sendfile: before 3.12 it was a `write` of the joined data.
+#: How `writelines` calls itself when it refuses: before 3.12 it was a `write` of the joined data.
 _WRITELINES = "writelines" if sys.version_info >= (3, 12) else "write"
 
 
@@ -337,9 +337,11 @@ class Stream(Flushable):
             self._judge_buffer()
 
     def _refuse(self, method: str) -> None:
+        if method != "write":
+            method = _WRITELINES
         if self._eof:
             raise RuntimeError(f"Cannot call {method}() after write_eof()")
-        raise RuntimeError(f"unable to {method if method == 'write' else _WRITELINES}; sendfile is in progress")
+        raise RuntimeError(f"unable to {method}; sendfile is in progress")
 
     def _hold(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
@@ -455,9 +457,11 @@ class Stream(Flushable):
         if self._closing or self._eof:
             return
         self._flush_now()
+        if self._closing:
+            return  # the flush met the end of the connection
         self._eof = True
         self._barred = True
-        if self._size == 0 and not self._conn_lost:
+        if self._size == 0:
             self._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
 
     def _shutdown_writing(self) -> None:
