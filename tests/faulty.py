@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from typing import Any
 
@@ -39,3 +41,33 @@ class FaultyOps(Ops):
 
     def accept(self, sock: Any, fd: int) -> Any:
         return None if self._fault("accept") else super().accept(sock, fd)
+
+    def send_buffer(self, sock: Any, fd: int, data: Any) -> int:
+        return -1 if self._fault("send_buffer") else super().send_buffer(sock, fd, data)
+
+    def sendfile(self, sock: Any, fd: int, file_fd: int, offset: int, count: int) -> int:
+        return -1 if self._fault("sendfile") else super().sendfile(sock, fd, file_fd, offset, count)
+
+    def recvfrom(self, sock: Any, fd: int) -> Any:
+        return None if self._fault("recvfrom") else super().recvfrom(sock, fd)
+
+    def sendto(self, sock: Any, fd: int, family: int, data: Any, address: Any) -> int:
+        return -1 if self._fault("sendto") else super().sendto(sock, fd, family, data, address)
+
+    def read(self, fd: int) -> Any:
+        return None if self._fault("read") else super().read(fd)
+
+    def write(self, fd: int, data: Any) -> int:
+        return -1 if self._fault("write") else super().write(fd, data)
+
+
+@contextlib.contextmanager
+def faults() -> Any:
+    """Transports that the running loop makes from now on are given these answers."""
+    loop: Any = asyncio.get_running_loop()
+    real, ops = loop._poller.ops, FaultyOps()
+    loop._poller.ops = ops
+    try:
+        yield ops
+    finally:
+        loop._poller.ops = real

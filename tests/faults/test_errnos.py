@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 
 import pytest
-from faulty import FaultyOps
+from faulty import faults
 from tcp_pair import Pair, Recorder
 
 pytestmark = pytest.mark.weft_only
 
 ENDING = (errno.EPIPE, errno.ECONNRESET, errno.ENOBUFS, errno.ENOMEM, errno.EIO, errno.ETIMEDOUT)
-
-
-@contextlib.contextmanager
-def faults():
-    """Transports made from now on are given these answers."""
-    loop = asyncio.get_running_loop()
-    real, ops = loop._poller.ops, FaultyOps()
-    loop._poller.ops = ops
-    try:
-        yield ops
-    finally:
-        loop._poller.ops = real
 
 
 @pytest.mark.loop_debug
