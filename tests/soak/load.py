@@ -1,5 +1,5 @@
-"""The mix: connections over TCP and Unix sockets that end in four ways, UDP and children where the loop has them, timers,
-tasks, threads. Each worker goes round for as long as it is told to, and counts its rounds."""
+"""The mix: connections over TCP, TLS and Unix sockets that end in four ways, an upgrade to TLS, UDP, pipes, children,
+files sent, signals, timers, tasks, threads. One round is everything once; rounds are counted by kind."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import asyncio
 import collections
 import os
 import random
+import signal
+import socket
+import ssl
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 SIZES = (1, 1_000, 60_000, 300_000)
+CERTS = Path(__file__).resolve().parents[1] / "certs"
+FILE_BYTES = 500_000
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +45,7 @@ async def talk(dice: random.Random, connect: Callable[[], Any]) -> None:
     if way == 0:
         writer.transport.abort()
         return
-    if way == 1:
+    if way == 1 and writer.can_write_eof():
         writer.write_eof()
         await reader.read()
     elif way == 2:
@@ -107,6 +114,37 @@ async def use_udp(dice: random.Random) -> None:
     await asyncio.sleep(0)
 
 
+async def use_pipes(dice: random.Random) -> None:
+    """A pipe with both its ends here: filled beyond what it holds, then ended by its writer or left by its reader."""
+    loop = asyncio.get_running_loop()
+    reading, writing = os.pipe()
+    reader = asyncio.StreamReader()
+    incoming, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
+    )
+    outgoing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writing, "wb", 0))
+    outgoing.write(b"x" * 200_000)
+    if dice.random() < 0.5:
+        outgoing.write_eof()
+        if len(await reader.read()) != 200_000:
+            raise AssertionError("bytes were lost in a pipe")
+    else:
+        await reader.readexactly(1)
+        outgoing.abort()
+    incoming.close()
+    await asyncio.sleep(0)
+
+
+async def use_signals(dice: random.Random) -> None:
+    """A signal to oneself, heard by the loop."""
+    loop = asyncio.get_running_loop()
+    heard = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR2, heard.set)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    await heard.wait()
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
 async def use_children(dice: random.Random) -> None:
     """A child that answers, or one that is killed."""
     pipe = asyncio.subprocess.PIPE
@@ -129,30 +167,77 @@ class Load:
         self.absent: set[str] = set()
 
     async def __aenter__(self) -> Load:
+        served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        served.load_cert_chain(CERTS / "server.pem")
+        self.trusting = ssl.create_default_context(cafile=str(CERTS / "ca.pem"))
+        self.file = tempfile.TemporaryFile()
+        self.file.write(bytes(FILE_BYTES))
+        self.file.flush()
         self.tcp = await asyncio.start_server(echo, "127.0.0.1", 0)
+        self.tls = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=served)
         self.unix = await asyncio.start_unix_server(echo, f"\0weft-soak-{os.getpid()}")
-        host, port = self.tcp.sockets[0].getsockname()
+        tcp, tls = (server.sockets[0].getsockname() for server in (self.tcp, self.tls))
         path = self.unix.sockets[0].getsockname()
+        secure = {"ssl": self.trusting, "server_hostname": "localhost"}
         self.kinds: dict[str, Callable[[random.Random], Any]] = {
-            "tcp": lambda dice: talk(dice, lambda: asyncio.open_connection(host, port)),
+            "tcp": lambda dice: talk(dice, lambda: asyncio.open_connection(*tcp)),
+            "tls": lambda dice: talk(dice, lambda: asyncio.open_connection(*tls, **secure)),
+            "start_tls": lambda dice: talk(dice, lambda: self.upgraded(tls)),
             "unix": lambda dice: talk(dice, lambda: asyncio.open_unix_connection(path)),
             "timers": use_timers,
             "tasks": use_tasks,
             "threads": use_threads,
             "udp": use_udp,
+            "pipes": use_pipes,
+            "signals": use_signals,
+            "sendfile": lambda dice: self.send_file(dice, tcp),
             "children": use_children,
         }
         return self
 
     async def __aexit__(self, *args: object) -> None:
-        for server in (self.tcp, self.unix):
+        self.file.close()
+        for server in (self.tcp, self.tls, self.unix):
             server.close()
             if sys.version_info < (3, 12) or not args[0]:
                 await server.wait_closed()
 
+    async def upgraded(self, address: Any) -> Any:
+        """A connection that is a plain one first."""
+        reader, writer = await asyncio.open_connection(*address)
+        await writer.start_tls(self.trusting, server_hostname="localhost")
+        return reader, writer
+
+    async def send_file(self, dice: random.Random, address: Any) -> None:
+        """A file to the echo, by the transport or by the socket; sometimes given up in the middle."""
+        loop = asyncio.get_running_loop()
+        if dice.random() < 0.5:
+            reader, writer = await asyncio.open_connection(*address)
+            sending = asyncio.ensure_future(loop.sendfile(writer.transport, self.file, 0))
+            if dice.random() < 0.5:
+                await asyncio.sleep(0)
+                sending.cancel()
+                await asyncio.wait([sending])
+                writer.transport.abort()
+            else:
+                await sending
+                await reader.readexactly(FILE_BYTES)
+                writer.close()
+            return
+        sock = socket.socket()
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+        await asyncio.gather(loop.sock_sendfile(sock, self.file, 0), self.swallow(sock, FILE_BYTES))
+        sock.close()
+
+    async def swallow(self, sock: socket.socket, count: int) -> None:
+        """The echo of so many bytes."""
+        while count:
+            count -= len(await asyncio.get_running_loop().sock_recv(sock, 65536))
+
     async def go_round(self) -> None:
         """Everything once, at the same time, some kinds several times; what the loop lacks is left out and named."""
-        names = [name for name in self.kinds for _ in range(6 if name in ("tcp", "unix") else 1)]
+        names = [name for name in self.kinds for _ in range(6 if name in ("tcp", "unix", "tls") else 1)]
         await asyncio.gather(*(self._one(name) for name in names if name not in self.absent))
 
     async def _one(self, name: str) -> None:
