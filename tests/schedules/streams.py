@@ -98,8 +98,7 @@ class Schedule(Plan):
                 bare = Bare(self, self.kind.connect_bare(self.address, dice))
                 self.by_name["client", bare.sock.getsockname()] = bare
             else:
-                made = self.kind.connect(loop, lambda: self.new_end("client"), self.address, dice)
-                self.connecting.append(loop.create_task(made))
+                self.connect(loop)
         elif choice < 0.30 and self.connecting and not self.is_gentle:
             dice.choice(self.connecting).cancel()
         elif choice < 0.32 and not self.is_gentle:
@@ -110,6 +109,23 @@ class Schedule(Plan):
             self.close_behind_its_back(dice.choice(alive))
         elif alive:
             dice.choice(alive).act()
+
+    def connect(self, loop: Any) -> None:
+        ends: list[End] = []
+
+        def make() -> End:
+            ends.append(self.new_end("client"))
+            return ends[0]
+
+        def over(task: Any) -> None:
+            if task.cancelled():
+                # Given up when it was there already: the loop closes it.
+                for end in ends:
+                    self.cut(end)
+
+        made = self.kind.connect(loop, make, self.address, self.dice)
+        self.connecting.append(loop.create_task(made))
+        self.connecting[-1].add_done_callback(over)
 
     def close_behind_its_back(self, end: End) -> None:
         sock = self.kind.socket_of(end.transport)
