@@ -65,49 +65,66 @@ class Bare:
 
 
 class TlsSocket:
-    """A connected socket that talks TLS, with the names of a plain one: the handshake goes on with each call."""
+    """A connected socket that talks TLS, with the names of a plain one: the handshake goes on with each call.
+
+    Not an `ssl.SSLSocket`: on some Pythons its failed writes stay in OpenSSL's queue of errors, which belongs to the thread,
+    and the next call of any other connection fails with them.
+    """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, dice: Any) -> None:
-        sock.setblocking(False)
+        self._sock = sock
         self._dice = dice
-        self._tls = context.wrap_socket(sock, server_hostname="localhost", do_handshake_on_connect=False)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
         self._shaken = False
-        self._refused = b""
+        self._unsent = b""
 
-    def _through(self, call: Any, *args: Any) -> Any:
-        try:
-            if not self._shaken:
-                self._tls.do_handshake()
-                self._shaken = True
-            return call(*args)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
+    def _flush(self) -> None:
+        self._unsent += self._outgoing.read()
+        while self._unsent:
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+
+    def _through(self, call: Any, argument: Any) -> Any:
+        self._flush()
+        while True:
+            try:
+                if not self._shaken:
+                    self._tls.do_handshake()
+                    self._shaken = True
+                return call(argument)
+            except ssl.SSLWantReadError:
+                self._flush()
+                if data := self._sock.recv(1 << 16):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
 
     def send(self, data: bytes) -> int:
-        # What OpenSSL has begun to send it must be given again.
-        self._refused = self._refused or data
-        sent: int = self._through(self._tls.send, self._refused)
-        self._refused = b""
+        sent: int = self._through(self._tls.write, data)
+        try:
+            self._flush()
+        except BlockingIOError:
+            pass  # the next call goes on
         return sent
 
     def recv(self, count: int) -> bytes:
-        data: bytes = self._through(self._tls.recv, count)
+        data: bytes = self._through(self._tls.read, count)
         return data
 
     def shutdown(self, how: int) -> None:
         """Without a good-bye, or with rubbish instead of one."""
         if self._dice.random() < 0.5:
-            socket.socket.send(self._tls, b"this is no record" * 3)
-        socket.socket.shutdown(self._tls, how)
+            self._sock.send(b"this is no record" * 3)
+        self._sock.shutdown(how)
 
     def setblocking(self, blocking: bool) -> None:
-        self._tls.setblocking(blocking)
+        self._sock.setblocking(blocking)
 
     def setsockopt(self, *args: Any) -> None:
-        self._tls.setsockopt(*args)
+        self._sock.setsockopt(*args)
 
     def getsockname(self) -> Any:
-        return self._tls.getsockname()
+        return self._sock.getsockname()
 
     def close(self) -> None:
-        self._tls.close()
+        self._sock.close()
