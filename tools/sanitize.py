@@ -26,6 +26,7 @@ LIBRARY, VENV, LOGS = HOME / "lib", HOME / "venv", HOME / "logs"
 TESTS = ("tests/faults", "tests/fuzz", "tests/parity", "tests/stress", "tests/unit")
 #: Of each kind, where nothing else is asked for: the sanitized modules are several times slower.
 SCHEDULES = "200"
+HANG_SECONDS = "60"
 #: How a process ends in which the sanitizer found something.
 FOUND = 99
 # These weigh C's allocator, which the sanitizer replaces by its own.
@@ -69,6 +70,7 @@ def sanitized_environment() -> dict[str, str]:
     LOGS.mkdir(parents=True)
     return {
         "WEFT_SCHEDULES": SCHEDULES,
+        "WEFT_HANG_SECONDS": HANG_SECONDS,
         **os.environ,
         "LD_PRELOAD": str(Path(library.stdout.strip()).resolve()),
         "PYTHONMALLOC": "malloc",

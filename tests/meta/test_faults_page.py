@@ -21,11 +21,9 @@ def test_what_the_page_names_is_there(path: str, name: str) -> None:
 
 
 def test_every_row_of_the_tables_names_one() -> None:
-    rows = [
-        line
-        for line in PAGE.splitlines()
-        if line.startswith("| ") and not line.startswith(("| Claim", "| Fault", "| Complaint"))
-    ]
+    tables = PAGE.partition("## Strangers")[0]
+    rows = [line for line in tables.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith(("| Claim", "| Fault", "| Complaint"))]
     assert len(rows) > 30
     for row in rows:
         assert "`" in row.split(" | ", 1)[1], row
