@@ -55,11 +55,15 @@ def play(world, kind, seed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_schedules(world, kind, batch):
     seeds = range(batch, SCHEDULES, BATCHES)
-    received = numbers = 0
+    received = numbers = sent = missing = 0
     for seed in seeds:
         schedule, strangers = play(world, kind, seed)
         received += schedule.received
         numbers += strangers.count
+        sent += schedule.count
+        missing += schedule.missing
     # They did something: a judge of nothing finds nothing.
     assert received > 1_000 * len(seeds)
     assert numbers > 2 * len(seeds)
+    # UDP on a busy machine: a burst or two.
+    assert missing <= 20 + sent // 1_000

@@ -28,6 +28,8 @@ class Plan:
         #: How often a callback does something itself.
         self.liveliness = self.dice.choice((0.0, 0.1, 0.4))
         self.complaints: list[str] = []
+        #: What is only counted, datagrams sent and datagrams missing: it is for many schedules to judge.
+        self.count = self.missing = 0
 
     def complain(self, what: str) -> None:
         self.complaints.append(what)
