@@ -12,7 +12,8 @@ Rules for whoever edits:
   size of the buffer, ends the connection or judges it calls `_encrypt` first.
 - Any call of the protocol above may close, abort or write: look at `_state` again after it.
 - The end is bounded: a timer runs from the first step of the shutdown until connection_lost. In SHUTDOWN what the peer
-  still sends is thrown away, so that what was written before the end is sent.
+  still sends is read and thrown away: a socket that is closed with data unread resets the connection, and what the kernel
+  has not sent yet is lost.
 
 Everything here runs in the loop's thread.
 """
@@ -643,8 +644,7 @@ class TLSConnection(Flushable):
             if self._eof:
                 done = True
             else:
-                # To OpenSSL what the peer sends after our end is an error, for which what we still have to send would
-                # be lost: it is thrown away instead.
+                # To OpenSSL what the peer sends after our end is an error: it is thrown away before OpenSSL is asked.
                 self._records.receive()
                 done = self._records.shutdown()
         except ssl.SSLError as exc:
