@@ -7,9 +7,7 @@ Rules for whoever edits:
   the protocol takes if it was the peer's end; SHUTDOWN: our close_notify is said, the peer's is awaited.
 - `_app` is what the protocol above has seen: connection_made, eof_received and connection_lost at most once each, in
   that order, and connection_lost only after connection_made.
-- Writing. What a callback writes waits in `_chunks` as plaintext (bytes only) until the callback returns, and becomes as
-  few records and one write below. As in `stream`, nobody may see what asyncio would have sent already: who reports the
-  size of the buffer, ends the connection or judges it calls `_encrypt` first.
+- Writing is `sending`'s part.
 - Any call of the protocol above may close, abort or write: look at `_state` again after it.
 - The end is bounded: a timer runs from the first step of the shutdown until connection_lost. In SHUTDOWN what the peer
   still sends is read and thrown away: a socket that is closed with data unread resets the connection, and what the kernel
@@ -23,84 +21,62 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from _thread import get_ident
 from asyncio import constants
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from weft._core.handle import Flushable
-from weft._net.flow import DROPPED_WRITES_LOGGED, water_marks
+from weft._net.flow import water_marks
 from weft._net.sockops import AnyLoop
-from weft._net.stream import FLUSH_BYTES, Stream
-from weft._net.tls.record import RECORD_BYTES, RecordLayer
+from weft._net.stream import Stream
+from weft._net.tls.record import RecordLayer
+from weft._net.tls.sending import Sender
+from weft._net.tls.states import FLUSHING, HANDSHAKE, NAMES, SHUTDOWN, UNWRAPPED, WRAPPED
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Iterable
 
-    from weft._net.tls.transport import SSLTransport
-
-_UNWRAPPED = 0
-_HANDSHAKE = 1
-_WRAPPED = 2
-_FLUSHING = 3
-_SHUTDOWN = 4
+# Typed globals are their own module's only.
+_UNWRAPPED = UNWRAPPED
+_HANDSHAKE = HANDSHAKE
+_WRAPPED = WRAPPED
+_FLUSHING = FLUSHING
+_SHUTDOWN = SHUTDOWN
 
 _APP_INIT = 0
 _APP_MADE = 1
 _APP_EOF = 2
 _APP_LOST = 3
 
-STATES = ("unwrapped", "handshake", "open", "closing", "shutdown")
-
 #: asyncio's own, in seconds and KiB. Typeshed leaves some out.
 _CONSTANTS: Any = constants
 HANDSHAKE_TIMEOUT_S: float = _CONSTANTS.SSL_HANDSHAKE_TIMEOUT
 SHUTDOWN_TIMEOUT_S: float = _CONSTANTS.SSL_SHUTDOWN_TIMEOUT
 READ_HIGH_BYTES: int = _CONSTANTS.FLOW_CONTROL_HIGH_WATER_SSL_READ * 1024
-WRITE_HIGH_BYTES: int = _CONSTANTS.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
-_FLUSH_BYTES = FLUSH_BYTES
-_RECORD_BYTES = RECORD_BYTES
 
 
-class TLSConnection(Flushable):
+class TLSConnection(Sender):
     """One TLS connection over any asyncio-like transport, whose protocol it is."""
 
     __slots__ = (
         "_app",
         "_app_reading_paused",
         "_buffered",
-        "_chunks",
-        "_conn_lost",
         "_context",
         "_end_error",
         "_eof",
-        "_face",
         "_forgotten",
         "_handshake_timeout_s",
         "_handshaken",
-        "_in_dirty",
-        "_loop",
         "_peercert",
-        "_protocol",
         "_read_high",
         "_read_low",
-        "_reading",
-        "_records",
         "_rest_waits",
         "_shutdown_timeout_s",
-        "_size",
         "_sslcontext",
-        "_state",
-        "_stream",
         "_timer",
-        "_transport",
-        "_transport_full",
         "_transport_paused",
         "_waiter",
-        "_write_high",
-        "_write_low",
-        "_writing_paused",
     )
 
     def __init__(
@@ -115,24 +91,14 @@ class TLSConnection(Flushable):
         shutdown_timeout_s: float,
         call_connection_made: bool,
     ) -> None:
-        self._is_step = False
-        self._loop = loop
+        Sender.__init__(self, loop, RecordLayer(sslcontext, server_side, server_hostname), _UNWRAPPED)
         self._sslcontext = sslcontext
-        self._records = RecordLayer(sslcontext, server_side, server_hostname)
         self._handshake_timeout_s = handshake_timeout_s
         self._shutdown_timeout_s = shutdown_timeout_s
         self._waiter = waiter
-        #: None until the transport above is made, and after connection_lost: that breaks the cycle.
-        self._face: SSLTransport | None = None
-        #: The transport below; None before connection_made and after connection_lost.
-        self._transport: Any = None
-        #: The stream of that transport, if it is one of ours: calls go straight to it.
-        self._stream: Stream | None = None
         #: Where callbacks that this object schedules run; None is the context of whoever causes them.
         self._context: contextvars.Context | None = None
-        self._state = _UNWRAPPED
         self._app = _APP_INIT if call_connection_made else _APP_MADE
-        self._protocol: Any = None
         self._buffered = False
         self._handshaken = False
         #: Kept, because OpenSSL tells nothing of it after a fatal error and during a renegotiation.
@@ -143,30 +109,18 @@ class TLSConnection(Flushable):
         self._eof = False
         #: What went wrong in the shutdown: `connection_lost` gets it when the transport below has sent all it holds.
         self._end_error: Exception | None = None
-        #: Counts the writes dropped after the end.
-        self._conn_lost = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._in_dirty = False
-        #: `_read` is on the stack: it will send what is written meanwhile.
-        self._reading = False
         self._app_reading_paused = False
         #: A BufferedProtocol's buffer was too small for what had arrived.
         self._rest_waits = False
-        self._writing_paused = False
         #: We have paused the reading of the transport below.
         self._transport_paused = False
-        #: The transport below has called pause_writing.
-        self._transport_full = False
         self._read_high: Any = READ_HIGH_BYTES
         self._read_low: Any = READ_HIGH_BYTES // 4
-        self._write_high: Any = WRITE_HIGH_BYTES
-        self._write_low: Any = WRITE_HIGH_BYTES // 4
         self._set_protocol(protocol)
 
     def __repr__(self) -> str:
-        return f"<{self.__class__.__name__} {STATES[self._state]} over {self._transport!r}>"
+        return f"<{self.__class__.__name__} {NAMES[self._state]} over {self._transport!r}>"
 
     def _set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
@@ -429,165 +383,6 @@ class TLSConnection(Flushable):
     def _set_read_limits(self, high: Any, low: Any) -> None:
         self._read_high, self._read_low = water_marks(high, low, READ_HIGH_BYTES)
         self._control_transport_reading()
-
-    # -------------------------------------------------------------------------------------------------- writing
-
-    def write(self, data: Any) -> None:
-        if type(data) is bytes:
-            chunk = data
-        elif isinstance(data, (bytes, bytearray, memoryview)):
-            # Its owner may change it before this callback returns.
-            chunk = bytes(data)
-        else:
-            raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
-        if len(chunk) == 0:
-            return
-        if self._state != _WRAPPED and self._state != _HANDSHAKE:
-            self._count_dropped_write()
-            return
-        self._hold(chunk)
-        self._judge_buffer()
-
-    def writelines(self, list_of_data: Iterable[Any]) -> None:
-        if self._state != _WRAPPED and self._state != _HANDSHAKE:
-            self._count_dropped_write()
-            return
-        # As `Stream.writelines`: all or nothing, and all before the protocol is told anything.
-        chunks = [data if type(data) is bytes else bytes(memoryview(data)) for data in list_of_data]
-        for chunk in chunks:
-            if len(chunk) > 0:
-                self._hold(chunk)
-        if self._size > 0:
-            self._judge_buffer()
-
-    def _hold(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-
-    def _judge_buffer(self) -> None:
-        """Something was added to what waits: encrypt it now, or see to it that it will be."""
-        if self._state != _WRAPPED:
-            return  # sent when the handshake is done
-        if self._size > _FLUSH_BYTES:
-            self._encrypt_guarded()
-        elif not self._in_dirty and not self._reading:
-            if self._loop._thread_id != get_ident():
-                self._encrypt_guarded()
-            else:
-                self._in_dirty = True
-                self._loop._mark_dirty(self)
-
-    def _count_dropped_write(self) -> None:
-        if self._conn_lost >= DROPPED_WRITES_LOGGED:
-            logger.warning("SSL connection is closed")
-        self._conn_lost += 1
-
-    def _flush(self) -> None:
-        self._in_dirty = False
-        if self._size > 0:
-            self._encrypt_guarded()
-
-    def _encrypt_guarded(self) -> None:
-        try:
-            self._encrypt()
-        except Exception as exc:
-            self._fatal_error(exc, "Fatal error on SSL protocol")
-
-    def _encrypt(self) -> None:
-        """Make records of what is pending and hand them to the transport below."""
-        if self._size > 0 and (self._state == _WRAPPED or self._state == _FLUSHING):
-            chunks = self._chunks
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            # Taken out first: the transport below may call back.
-            self._chunks = []
-            self._size = 0
-            if len(data) <= _RECORD_BYTES:
-                sent = self._records.send(data)
-            else:
-                sent = self._encrypt_many(data)
-            if sent < len(data):
-                # OpenSSL wants to hear from the peer first; `_read` comes here again.
-                rest = data if sent <= 0 else data[sent:]
-                self._chunks.insert(0, rest)
-                self._size += len(rest)
-        self._send_records()
-
-    def _encrypt_many(self, data: bytes) -> int:
-        """Several records. Their ciphertext is taken out as it comes, so that the BIO, which never gives memory back, stays
-        small. The bytes of `data` that were encrypted."""
-        records = self._records
-        view = memoryview(data)
-        size = len(data)
-        sent = 0
-        ready: list[bytes] = []
-        while sent < size:
-            count = records.send(view[sent : sent + _RECORD_BYTES])
-            if count < 0:
-                break
-            sent += count
-            if self._stream is not None and not self._transport_full:
-                ready.append(records.take())
-        if ready:
-            self._stream.writelines(ready)  # type: ignore[union-attr]
-        return sent
-
-    def _send_records(self) -> None:
-        if self._transport_full or self._transport is None:
-            self._control_writing(self._records.outgoing_size())
-            return
-        data = self._records.take()
-        if len(data) > 0:
-            if self._stream is not None:
-                self._stream.write(data)
-            else:
-                self._transport.write(data)
-        self._control_writing(0)
-
-    def _drop_chunks(self) -> None:
-        self._chunks = []
-        self._size = 0
-        self._records.take()
-
-    def _buffer_size(self) -> int:
-        if self._state == _WRAPPED:
-            self._encrypt_guarded()
-        return self._records.outgoing_size() + self._size
-
-    def _set_write_limits(self, high: Any, low: Any) -> None:
-        self._write_high, self._write_low = water_marks(high, low, WRITE_HIGH_BYTES)
-        self._buffer_size()
-        self._control_writing(self._records.outgoing_size())
-
-    def _control_writing(self, outgoing_bytes: int) -> None:
-        """Judge what waits here: as plaintext, and as records."""
-        size = outgoing_bytes + self._size
-        if not self._writing_paused and size >= self._write_high and size > 0:
-            self._writing_paused = True
-            self._tell_flow("pause_writing")
-        elif self._writing_paused and size <= self._write_low:
-            self._writing_paused = False
-            self._tell_flow("resume_writing")
-
-    def _tell_flow(self, method: str) -> None:
-        protocol = self._protocol
-        if protocol is None:
-            return
-        try:
-            if method == "pause_writing":
-                protocol.pause_writing()
-            else:
-                protocol.resume_writing()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            self._loop.call_exception_handler(
-                {
-                    "message": f"protocol.{method}() failed",
-                    "exception": exc,
-                    "transport": self._face,
-                    "protocol": self,
-                }
-            )
 
     # -------------------------------------------------------------------------------------------------- ending
 
