@@ -21,8 +21,15 @@ CERTS = Path(__file__).resolve().parents[1] / "certs"
 FILE_BYTES = 500_000
 
 
+_serving: set[asyncio.Task[Any]] = set()
+
+
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve one connection until it ends, whichever way."""
+    task = asyncio.current_task()
+    assert task is not None
+    _serving.add(task)
+    task.add_done_callback(_serving.discard)
     try:
         while data := await reader.read(65536):
             writer.write(data)
@@ -201,6 +208,9 @@ class Load:
             server.close()
             if sys.version_info < (3, 12) or not args[0]:
                 await server.wait_closed()
+        # `wait_closed` waits for none of them before 3.12, and who is cancelled by the runner is reported by asyncio's streams.
+        if _serving:
+            await asyncio.wait(_serving)
 
     async def upgraded(self, address: Any) -> Any:
         """A connection that is a plain one first."""
