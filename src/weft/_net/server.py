@@ -295,7 +295,8 @@ class Server(asyncio.AbstractServer):
 
     def _clients(self) -> list[Any]:
         """The open transports that this server accepted."""
-        found = [reference() for reference in self._loop._poller.owners.values()]
+        # A copy first: whoever supervises workers asks from another loop's thread.
+        found = [reference() for reference in list(self._loop._poller.owners.values())]
         return [transport for transport in found if getattr(transport, "_server", None) is self]
 
     def close_clients(self) -> None:

@@ -21,7 +21,7 @@ from weft import runner
 from weft.workers import _worker
 from weft.workers._supervisor import DRAIN_S, supervise
 
-__all__ = ["count", "ready", "run", "slot", "sockets"]
+__all__ = ["count", "is_draining", "ready", "run", "slot", "sockets"]
 
 
 def slot() -> int | None:
@@ -57,6 +57,19 @@ def ready() -> None:
     worker = _worker.current() or _worker.join()
     if worker is not None:
         worker.note_serving()
+
+
+def is_draining() -> bool:
+    """Whether this worker is to take no new work, because a replacement serves or all ends.
+
+    False in a process that is no worker.
+
+    For a program that can send its clients away: an HTTP server answers with `Connection: close` while this is true. A
+    program that asks gets up to two seconds for that, from the moment it stops accepting until SIGTERM. Cheap enough to be
+    asked for each request.
+    """
+    worker = _worker.current() or _worker.join()
+    return worker is not None and worker.asks_whether_it_drains()
 
 
 def run(

@@ -11,17 +11,24 @@ says how many are its own.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import select
+import signal
 import socket
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Channel", "Message"]
+__all__ = ["SIGNAL", "Channel", "Message"]
 
 Message = dict[str, Any]
 
-_MAX_FDS = 64
+#: What `signal_to` sends: a signal that does nothing to a process which does not handle it (yet, or at its end any more).
+SIGNAL = signal.SIGURG if hasattr(fcntl, "F_SETSIG") else signal.SIGIO
+
+# As many as Linux lets one message carry.
+_MAX_FDS = 253
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
@@ -73,6 +80,20 @@ class Channel:
             own, self._fds = self._fds[:count], self._fds[count:]
             messages.append((message, own))
         return messages
+
+    def signal_to(self, pid: int) -> None:
+        """From now on, let the kernel send SIGNAL to that process whenever something comes, or the other end closes."""
+        fd = self._sock.fileno()
+        fcntl.fcntl(fd, fcntl.F_SETOWN, pid)
+        if hasattr(fcntl, "F_SETSIG"):
+            fcntl.fcntl(fd, fcntl.F_SETSIG, SIGNAL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+
+    def is_hung_up(self) -> bool:
+        """Whether the other process is gone, though it may have left messages."""
+        poll = select.poll()
+        poll.register(self._sock, 0)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         self._sock.close()

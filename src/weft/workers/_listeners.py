@@ -5,6 +5,8 @@ Rules for whoever edits this file:
 - A slot's socket is made once and lives as long as the supervisor: closing one resets the connections that wait in it.
 - Sockets of a TCP address share their port by SO_REUSEPORT. That alone would also share it with a stranger of the same
   user, so a trial without it comes first. A Unix path has one socket, for all slots.
+- A program may remove the path of its Unix socket when it ends, or fails to start. It is the others' path too, and a bound
+  socket can't be bound again: so each path has a spare, a hard link beside it, of which `mend` makes it anew.
 - Nothing is made to listen here. A slot that has had no worker gets no connections; its first worker's `listen` puts it
   into the kernel's choice for good.
 """
@@ -60,7 +62,8 @@ class Listeners:
         self._sockets: dict[Key, list[socket.socket]] = {}
         #: The addresses that were asked for on the command line, in its order.
         self.binds: list[Key] = []
-        self._paths: dict[Key, int] = {}
+        # What the paths of Unix sockets are: inode, and the spare link ("" where the file system has none).
+        self._paths: dict[Key, tuple[int, str]] = {}
 
     def bind_all(self, text: str) -> None:
         """Bind what `--bind` names; BadAddress if that fails. A family that the machine lacks is passed over."""
@@ -97,6 +100,16 @@ class Listeners:
         for key in set(self._sockets) - used - set(self.binds):
             self._close(key)
 
+    def mend(self) -> list[str]:
+        """Make the paths of Unix sockets anew that somebody has removed; gives those. One that is another's now is left."""
+        mended = []
+        for (_, path), (_, spare) in self._paths.items():
+            if spare and not os.path.lexists(path):
+                with contextlib.suppress(OSError):
+                    os.link(spare, path)
+                    mended.append(path)
+        return mended
+
     def close(self) -> None:
         for key in list(self._sockets):
             self._close(key)
@@ -117,7 +130,7 @@ class Listeners:
             one = bind_path(address)
             one.setblocking(False)
             if not address.startswith("\0"):
-                self._paths[key] = os.stat(address).st_ino
+                self._paths[key] = (os.stat(address).st_ino, _spare_of(address))
             self._sockets[key] = [one] * self._slots
             return self._sockets[key]
         if address[1] != 0:
@@ -137,11 +150,25 @@ class Listeners:
     def _close(self, key: Key) -> None:
         for sock in self._sockets.pop(key):
             sock.close()
-        inode = self._paths.pop(key, None)
-        if inode is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(key[1]).st_ino == inode:
-                    os.unlink(key[1])
+        inode, spare = self._paths.pop(key, (None, ""))
+        with contextlib.suppress(FileNotFoundError):
+            if spare:
+                os.unlink(spare)
+            if inode is not None and os.stat(key[1]).st_ino == inode:
+                os.unlink(key[1])
+
+
+def _spare_of(path: str) -> str:
+    """A second, hidden name of a path, of this process; "" if there can't be one."""
+    folder, name = os.path.split(path)
+    spare = os.path.join(folder, f".{name}.{os.getpid()}")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(spare)  # of a former process with this pid
+        os.link(path, spare)
+    except OSError:
+        return ""
+    return spare
 
 
 def _new_socket(family: int, address: Any, *, is_shared: bool) -> socket.socket:
@@ -161,4 +188,5 @@ def _new_socket(family: int, address: Any, *, is_shared: bool) -> socket.socket:
 
 
 def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    # Without a number it is Python's own word, "AF_UNIX path too long".
+    return str(error) if error.strerror is None else error.strerror.lower()
