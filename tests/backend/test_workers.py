@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,98 +14,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from worker_service import Service, connect, program, serving
 
-PLAIN = """
-import asyncio, os, sys
-
-async def answer(reader, writer):
-    while await reader.readuntil(b"\\r\\n\\r\\n"):
-        body = b"%d" % os.getpid()
-        writer.write(b"HTTP/1.1 200 OK\\r\\nconnection: close\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(body) + body)
-        await writer.drain()
-        break
-    writer.close()
-
-async def main():
-    server = await asyncio.start_server(answer, "127.0.0.1", int(sys.argv[1]))
-    await server.serve_forever()
-
-asyncio.run(main())
-"""
-AIOHTTP = """
-import os, sys
-from aiohttp import web
-
-async def hello(request):
-    return web.Response(text=str(os.getpid()))
-
-app = web.Application()
-app.add_routes([web.get("/", hello)])
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
-"""
-UVICORN = """
-import os, sys, uvicorn
-
-async def app(scope, receive, send):
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
-
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), lifespan="off", log_level="warning")
-"""
-
-
-class Service:
-    def __init__(self, folder: Path, source: str, *options: str) -> None:
-        (folder / "service.py").write_text(source)
-        with socket.socket() as trial:
-            trial.bind(("127.0.0.1", 0))
-            self.port: int = trial.getsockname()[1]
-        command = [sys.executable, "-m", "weft", "run", "--workers", "2", *options, "service.py", str(self.port)]
-        self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-        self.said = ""
-
-    def until(self, text: str, times: int = 1) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said += line
-            times -= text in line
-            if not times:
-                return
-        raise AssertionError(self.said)
-
-    def ask(self) -> int:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            said = b"".join(iter(lambda: client.recv(65536), b""))
-        assert said.startswith(b"HTTP/1.1 200"), said
-        digits = said.partition(b"\r\n\r\n")[2].split(b"\r\n")
-        return int(max(digits, key=len))
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        self.said += self.process.communicate(timeout=30)[1]
-        return self.process.returncode
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(params=["plain", "aiohttp", "uvicorn"])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     if request.param != "plain":
         pytest.importorskip(request.param)
-    made = Service(tmp_path, {"plain": PLAIN, "aiohttp": AIOHTTP, "uvicorn": UVICORN}[request.param])
-    try:
-        made.until("serves", 2)
+    with serving(tmp_path, program(request.param)) as made:
         yield made
-    finally:
-        if made.process.poll() is None:
-            made.process.kill()
-        made.process.communicate(timeout=20)
 
 
 @pytest.mark.slow_test(60)
 def test_rolling_restart_loses_nothing(service: Service) -> None:
-    before = {service.ask() for _ in range(100)}
-    assert len(before) == 2
+    before = service.pids()
     failed: list[BaseException] = []
     answered: list[int] = []
     is_over = threading.Event()
@@ -122,27 +47,26 @@ def test_rolling_restart_loses_nothing(service: Service) -> None:
     try:
         # As many restarts as it takes: a thousand requests and more meet one.
         while len(answered) < 2000 and not failed:
-            service.process.send_signal(signal.SIGHUP)
+            service.send(signal.SIGHUP)
             service.until("the rolling restart is done")
     finally:
         is_over.set()
         for client in clients:
             client.join()
-    after = {service.ask() for _ in range(100)}
     assert not failed
     assert len(answered) >= 2000
-    assert len(after) == 2 and not after & before
+    assert not service.pids() & before
     assert service.end() == 0, service.said
 
 
 @pytest.mark.slow_test(60)
 def test_a_killed_worker_is_replaced(service: Service) -> None:
-    before = {service.ask() for _ in range(100)}
+    before = service.pids()
     victim = before.pop()
-    subprocess.run(["kill", "-KILL", str(victim)], check=True)
-    service.until("SIGKILL")
-    after = {service.ask() for _ in range(100)}
-    assert victim not in after and len(after) == 2
+    os.kill(victim, signal.SIGKILL)
+    assert f"(pid {victim}) was ended by SIGKILL; the next one starts" in service.until("SIGKILL")
+    after = service.pids()
+    assert victim not in after and after > before
     assert service.end() == 0, service.said
 
 
@@ -151,10 +75,10 @@ def test_what_waits_for_a_killed_worker_is_answered_by_the_next(service: Service
     """The connections in a worker's accept queue survive it: its slot's socket is the supervisor's."""
     victim = service.ask()
     os.kill(victim, signal.SIGSTOP)  # from now on it accepts nothing
-    clients = [socket.create_connection(("127.0.0.1", service.port), timeout=20) for _ in range(40)]
+    clients = [connect(service.address) for _ in range(40)]
     try:
         for client in clients:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            client.sendall(REQUEST)
         os.kill(victim, signal.SIGKILL)
         answers = [b"".join(iter(lambda client=client: client.recv(65536), b"")) for client in clients]
     finally:
@@ -178,51 +102,140 @@ async def main():
 
 asyncio.run(main())
 """
+FOREVER = """
+import asyncio, sys
+
+async def hold(reader, writer):
+    writer.write(b"held")
+
+loop = asyncio.new_event_loop()
+server = loop.run_until_complete(asyncio.start_server(hold, "127.0.0.1", int(sys.argv[1])))
+loop.run_forever()
+sys.stderr.write("the program goes on after run_forever\\n")
+loop.run_until_complete(asyncio.sleep(0))
+loop.close()
+"""
+IGNORING = STUBBORN.format(ignore="signal.signal(signal.SIGTERM, signal.SIG_IGN)")
 
 
 @pytest.mark.slow_test(60)
 @pytest.mark.parametrize(
-    ("ignore", "drain", "signals"),
+    ("source", "drain", "signals", "status"),
     [
-        # Open connections end with the drain: the main task is cancelled.
-        ("", "0.2", 1),
+        # Open connections end with the drain: the main task is cancelled, or the loop that has none is stopped.
+        (STUBBORN.format(ignore=""), "0.2", 1, 0),
+        (FOREVER, "0.2", 1, 0),
         # A program that catches the signal and does nothing is killed.
-        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "0.2", 1),
+        (IGNORING, "0.2", 1, 1),
         # The second signal waits for nobody.
-        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "600", 2),
+        (IGNORING, "600", 2, 128 + signal.SIGINT),
     ],
+    ids=["cancelled", "stopped", "killed", "killed-at-once"],
 )
-def test_a_drain_has_an_end(tmp_path: Path, ignore: str, drain: str, signals: int) -> None:
-    service = Service(tmp_path, STUBBORN.format(ignore=ignore), "--drain", drain)
-    try:
-        service.until("serves", 2)
-        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
-            assert client.recv(4) == b"held"
-            service.process.send_signal(signal.SIGTERM)
-            service.until("to drain")
-            if signals == 2:
-                service.process.send_signal(signal.SIGTERM)
-            service.said += service.process.communicate(timeout=30)[1]
-            with contextlib.suppress(ConnectionResetError):
-                assert client.recv(4) == b""
-    finally:
-        if service.process.poll() is None:
-            service.process.kill()
-            service.process.communicate(timeout=20)
-    assert service.process.returncode is not None
+def test_a_drain_has_an_end(tmp_path: Path, source: str, drain: str, signals: int, status: int) -> None:
+    with serving(tmp_path, source, "--drain", drain) as service, connect(service.address) as client:
+        assert client.recv(4) == b"held"
+        service.send(signal.SIGTERM)
+        service.until("to drain")
+        if signals == 2:
+            service.send(signal.SIGINT)
+        assert service.wait() == status, service.said
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(4) == b""
+        assert service.said.count("goes on after run_forever") == (2 if source is FOREVER else 0)
+
+
+EARLY = FOREVER.replace("loop.run_forever()", "loop.run_until_complete(end())\nloop.run_forever()").replace(
+    "loop =",
+    "import os, signal\nasync def end():\n    os.kill(os.getpid(), signal.SIGTERM)\n\nloop =",
+)
+
+
+@pytest.mark.slow_test(60)
+def test_a_drain_that_begins_before_the_program_runs_for_ever(tmp_path: Path) -> None:
+    """What ran when SIGTERM came has ended meanwhile."""
+    with serving(tmp_path, EARLY, workers=1) as service:
+        service.until("the program goes on after run_forever")
+        service.until("ended with exit code 0; the next one starts")
+        assert service.end() == 0, service.said
+
+
+@pytest.mark.slow_test(60)
+def test_each_worker_tells_its_own_table(tmp_path: Path) -> None:
+    with serving(tmp_path, program("plain"), "--stats") as service:
+        pids = service.pids()
+        assert service.end() == 0
+    told = re.findall(r"what the loops of worker ([01]) \(pid (\d+)\) did\n  loops of Weft +1 \(", service.said)
+    assert {int(pid) for _, pid in told} == pids and sorted(slot for slot, _ in told) == ["0", "1"]
+    assert service.said.count("peak RSS") == 2
+
+
+@pytest.mark.slow_test(60)
+def test_a_worker_without_a_loop_of_weft_tells_its_table_too(tmp_path: Path) -> None:
+    """SIGTERM ends it at once; and the loop that it made is told of."""
+    pytest.importorskip("uvloop")
+    source = "import asyncio, uvloop, weft.workers\nweft.workers.ready()\nuvloop.run(asyncio.sleep(1000))"
+    with serving(tmp_path, source, "--stats") as service:
+        assert service.end() == 0
+    assert (
+        len(re.findall(r"the program of worker [01] \(pid \d+\) did not stay on Weft: it made uvloop", service.said))
+        == 2
+    )
+    assert len(re.findall(r"what the loops of worker [01] \(pid \d+\) did", service.said)) == 2
+
+
+@pytest.mark.slow_test(60)
+def test_a_worker_that_crashes_again_and_again_waits_longer_each_time(tmp_path: Path) -> None:
+    source = "import asyncio, sys\nasyncio.run(asyncio.start_server(print, '127.0.0.1', int(sys.argv[1])))\nsys.exit(7)"
+    with serving(tmp_path, source, workers=1) as service:
+        waits = [
+            re.search(r"ended with exit code 7; the next one starts in (.*) s\n", service.until("ended"))
+            for _ in range(4)
+        ]
+        assert [wait and wait[1] for wait in waits] == ["0.1", "0.2", "0.4", "0.8"]
+        assert service.end() == 0, service.said
+
+
+def run(folder: Path, *options: str, source: str | None = None) -> subprocess.CompletedProcess[str]:
+    if source is not None:
+        (folder / "program.py").write_text(source)
+    command = [sys.executable, "-m", "weft", "run", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
 
 
 @pytest.mark.parametrize(
-    ("source", "status", "line"), [("1 / 0", 1, "ZeroDivisionError"), ("raise SystemExit(3)", 3, "3")]
+    ("source", "status", "how"),
+    [
+        ("1 / 0", 1, "ended with exit code 1"),
+        ("raise SystemExit(3)", 3, "ended with exit code 3"),
+        ("import os; os.kill(os.getpid(), 9)", 137, "was ended by SIGKILL"),
+        ("", 0, "ended with exit code 0"),
+    ],
 )
-def test_a_program_that_cannot_start_ends_it_all(tmp_path: Path, source: str, status: int, line: str) -> None:
-    (tmp_path / "program.py").write_text(source)
-    command = [sys.executable, "-m", "weft", "run", "--workers", "2", "program.py"]
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+def test_a_program_that_cannot_start_ends_it_all(tmp_path: Path, source: str, status: int, how: str) -> None:
+    process = run(tmp_path, "--workers", "2", "program.py", source=source)
     assert process.returncode == status
-    assert line in process.stderr
-    assert process.stderr.count("no worker can start") == 1
-    assert process.stderr.count("Traceback") == (status == 1)
+    *before, line = process.stderr.splitlines()
+    assert re.fullmatch(rf"weft workers: worker 0 \(pid \d+\) {how} before it served: no worker can start", line)
+    assert process.stderr.count("Traceback") == (status == 1) == bool(before)
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    """Said before anything starts with `--bind`, else by the program, as it would say it alone."""
+    source = "import asyncio, sys\nasyncio.run(asyncio.start_server(print, '127.0.0.1', int(sys.argv[1])))"
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = str(stranger.getsockname()[1])
+        process = run(tmp_path, "--workers", "2", "--bind", f"127.0.0.1:{port}", "program.py", source=source)
+        assert process.returncode == 2
+        assert process.stderr == f"weft run: can't listen on 127.0.0.1:{port}: address already in use\n"
+        process = run(tmp_path, "--workers", "2", "program.py", port, source=source)
+        assert process.returncode == 1
+        assert (
+            f"error while attempting to bind on address ('127.0.0.1', {port}): address already in use" in process.stderr
+        )
+        assert process.stderr.count("no worker can start") == 1
 
 
 @pytest.mark.parametrize(
@@ -230,12 +243,22 @@ def test_a_program_that_cannot_start_ends_it_all(tmp_path: Path, source: str, st
     [
         (("--workers", "0", "x.py"), "the number of workers is 0: at least 1 is needed"),
         (("--workers", "1", "--bind", "nonsense", "x.py"), "'nonsense' is not an address: "),
+        (
+            ("--workers", "1", "--bind", "1.2.3.4:0", "x.py"),
+            "can't listen on 1.2.3.4:0: cannot assign requested address",
+        ),
+        (("--workers", "1", "--bind", "unix:no/folder/s", "x.py"), "can't listen on unix:no/folder/s: no such file"),
+        (
+            ("--workers", "1", "--bind", "unix:" + "x" * 200, "x.py"),
+            f"can't listen on unix:{'x' * 200}: AF_UNIX path too",
+        ),
+        (("--workers", "1", "--drain", "-1", "x.py"), "-1.0 is no number of seconds to drain"),
         (("--workers", "1", "missing.py"), "can't open the program 'missing.py'"),
         (("--drain", "1", "x.py"), "--bind and --drain go with --workers"),
     ],
 )
 def test_bad_input(tmp_path: Path, options: tuple[str, ...], line: str) -> None:
-    command = [sys.executable, "-m", "weft", "run", *options]
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    process = run(tmp_path, *options)
     assert process.returncode == 2
     assert process.stderr.startswith(f"weft run: {line}")
+    assert "Traceback" not in process.stderr

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         worker = _worker.join()
         if worker is None:
             return _supervise(options)
-    report = _Report(requires_weft=options.require, tells_stats=options.stats)
+    report = _Report(requires_weft=options.require, tells_stats=options.stats, worker=worker)
     _which_loop.give_weft(Loop, report.note_other)
     _children.give_weft_to_children(requires_weft=options.require)
     try:
@@ -149,8 +149,9 @@ def _start_over(environment: dict[str, str]) -> NoReturn:
 class _Report:
     """What the command says when the process ends: other loops that were made, and with `--stats` the table."""
 
-    def __init__(self, *, requires_weft: bool, tells_stats: bool) -> None:
+    def __init__(self, *, requires_weft: bool, tells_stats: bool, worker: _worker.Worker | None) -> None:
         self.others: Counter[tuple[str, str]] = Counter()
+        self._worker = worker
         self._requires_weft = requires_weft
         self._tells_stats = tells_stats
         self._counters: list[Any] = []
@@ -160,7 +161,9 @@ class _Report:
         atexit.register(self._tell)
         if tells_stats:
             registry.observers.append(self._note_ours)
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            if worker is not None:
+                worker.die = self._on_sigterm
+            elif signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                 signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def cancel(self) -> None:
@@ -187,20 +190,23 @@ class _Report:
             # A second Ctrl-C would tear the report; the process ends in a moment anyway.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         lines = []
+        # Tables of several workers would look alike.
+        whose = "" if self._worker is None else f" of {self._worker}"
         if not self._requires_weft:
             for (kind, place), count in self.others.items():
                 times = f", {count} times" if count > 1 else ""
-                lines.append(f"weft run: the program did not stay on Weft: it made {kind} (at {place}{times})")
+                lines.append(f"weft run: the program{whose} did not stay on Weft: it made {kind} (at {place}{times})")
         if self._tells_stats:
             lines += [
-                "weft run: what the loops did",
+                f"weft run: what the loops{whose} did",
                 *columns(_stats.table(self._counters, self._pollers), indent="  "),
             ]
         if lines and sys.stderr is not None:
             # What the program printed comes first, unless nobody takes it: Python tells of that itself, after this.
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sys.stdout.flush()
-            print("\n".join(lines), file=sys.stderr)
+            # One write, for workers that end together.
+            print("\n".join([*lines, ""]), end="", file=sys.stderr)
 
     def _on_sigterm(self, signum: int, frame: FrameType | None) -> NoReturn:
         """Die of SIGTERM as the program would have, the table told: exit handlers do not run then."""
