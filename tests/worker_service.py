@@ -45,12 +45,15 @@ from aiohttp import web
 {preamble}
 async def answer(request):
     note(request.path)
-    response = web.Response(text=str(os.getpid()))
+    return web.Response(text=str(os.getpid()))
+
+async def send_away(request, response):
     if {close}:
+        response.headers["Connection"] = "close"
         response.force_close()
-    return response
 
 app = web.Application()
+app.on_response_prepare.append(send_away)
 app.add_routes([web.route("*", "/{{tail:.*}}", answer)])
 web.run_app(app, print=None, **{where})
 """
