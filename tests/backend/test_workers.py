@@ -232,9 +232,8 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         assert process.stderr == f"weft run: can't listen on 127.0.0.1:{port}: address already in use\n"
         process = run(tmp_path, "--workers", "2", "program.py", port, source=source)
         assert process.returncode == 1
-        assert (
-            f"error while attempting to bind on address ('127.0.0.1', {port}): address already in use" in process.stderr
-        )
+        assert f"error while attempting to bind on address ('127.0.0.1', {port})" in process.stderr
+        assert "address already in use" in process.stderr
         assert process.stderr.count("no worker can start") == 1
 
 

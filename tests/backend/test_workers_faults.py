@@ -185,6 +185,28 @@ def test_nobody_reads_what_the_supervisor_says(tmp_path: Path) -> None:
         assert service.process.wait(30) == 0
 
 
+TALKING = """
+import os
+import weft.workers._worker
+os.write(weft.workers._worker.current()._channel.fileno(), {said!r})
+"""
+
+
+@pytest.mark.slow_test(60)
+@pytest.mark.parametrize(
+    "said", [b"nonsense\n", b"[]\n", b'{"ask": "socket"}\n', b'{"ask": "socket", "family": 2, "address": 3}\n']
+)
+def test_a_worker_that_says_nonsense_ends_nobody(tmp_path: Path, said: bytes) -> None:
+    with serving(tmp_path, program("plain"), workers=1) as service:
+        former = service.ask()
+        (tmp_path / "service.py").write_text(TALKING.format(said=said) + "raise SystemExit(5)")
+        service.send(signal.SIGHUP)
+        service.until("says what can't be understood")
+        service.until("ended with exit code 5 before it served: the former worker stays")
+        assert service.ask() == former
+        assert service.end() == 0, service.said
+
+
 # ------------------------------------------------------------------------------------- the supervisor is killed
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+from pathlib import Path
 
 import pytest
 
 from weft.workers._backoff import Backoff
-from weft.workers._channel import Channel
+from weft.workers._channel import SIGNAL, Channel
 from weft.workers._listeners import BadAddress, Listeners, parse_bind
+from weft.workers._worker import VARIABLE, join
 
 
 def test_backoff_doubles_and_forgets() -> None:
@@ -57,6 +60,63 @@ def test_a_unix_path_is_removed_by_its_owner(tmp_path: object) -> None:
     assert listeners.socket_for(listeners.binds[0], 0) is listeners.socket_for(listeners.binds[0], 1)
     listeners.close()
     assert not os.path.exists(path)
+
+
+def test_a_removed_unix_path_is_made_anew(tmp_path: Path) -> None:
+    """By whoever looks; what has become another's is left to him."""
+    path = tmp_path / "s"
+    listeners = Listeners(1)
+    listeners.bind_all(f"unix:{path}")
+    sock = listeners.socket_for(listeners.binds[0], 0)
+    assert sock is not None
+    sock.listen()
+    assert listeners.mend() == []
+    path.unlink()
+    assert listeners.mend() == [str(path)]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    path.unlink()
+    path.write_text("another's")
+    assert listeners.mend() == []
+    listeners.close()
+    assert os.listdir(tmp_path) == ["s"] and path.read_text() == "another's"
+
+
+def test_a_channel_knows_that_the_other_end_is_closed() -> None:
+    """Also when messages of it are still to be read; and it can have a signal sent for whatever happens."""
+    came: list[int] = []
+    previous = signal.signal(SIGNAL, lambda number, _: came.append(number))
+    one, two = socket.socketpair()
+    left, right = Channel(one), Channel(two)
+    try:
+        right.signal_to(os.getpid())
+        assert not right.is_hung_up() and not came
+        left.send({"a": 1})
+        assert came and not right.is_hung_up()
+        came.clear()
+        left.close()
+        assert came and right.is_hung_up()
+        assert right.receive() == [({"a": 1}, [])]
+    finally:
+        right.close()
+        signal.signal(SIGNAL, previous)
+
+
+@pytest.mark.parametrize("kind", ["closed", "a file", "another's pair"])
+def test_a_stray_environment_makes_no_worker(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A child of a worker may have its environment, and any descriptor under the number that it names."""
+    one, two = socket.socketpair()
+    reader, writer = os.pipe()
+    os.close(writer)
+    fd = {"closed": writer, "a file": reader, "another's pair": one.fileno()}[kind]
+    monkeypatch.setenv(VARIABLE, f"{fd}:{os.getppid()}:0:2:30.0")
+    try:
+        assert join() is None
+        assert VARIABLE not in os.environ
+    finally:
+        os.close(reader)
+        one.close()
+        two.close()
 
 
 def test_channel_carries_messages_and_descriptors() -> None:
