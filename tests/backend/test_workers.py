@@ -170,12 +170,22 @@ def test_each_worker_tells_its_own_table(tmp_path: Path) -> None:
     assert service.said.count("peak RSS") == 2
 
 
+ON_UVLOOP = """
+import asyncio, uvloop, weft.workers
+
+async def main():
+    weft.workers.ready()
+    await asyncio.get_running_loop().create_future()
+
+uvloop.run(main())
+"""
+
+
 @pytest.mark.slow_test(60)
 def test_a_worker_without_a_loop_of_weft_tells_its_table_too(tmp_path: Path) -> None:
     """SIGTERM ends it at once; and the loop that it made is told of."""
     pytest.importorskip("uvloop")
-    source = "import asyncio, uvloop, weft.workers\nweft.workers.ready()\nuvloop.run(asyncio.sleep(1000))"
-    with serving(tmp_path, source, "--stats") as service:
+    with serving(tmp_path, ON_UVLOOP, "--stats") as service:
         assert service.end() == 0
     assert (
         len(re.findall(r"the program of worker [01] \(pid \d+\) did not stay on Weft: it made uvloop", service.said))

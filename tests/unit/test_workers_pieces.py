@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from weft.workers import _worker
 from weft.workers._backoff import Backoff
 from weft.workers._channel import SIGNAL, Channel
 from weft.workers._listeners import BadAddress, Listeners, parse_bind
-from weft.workers._worker import VARIABLE, join
+from weft.workers._worker import VARIABLE, Worker, join
 
 
 def test_backoff_doubles_and_forgets() -> None:
@@ -100,6 +101,29 @@ def test_a_channel_knows_that_the_other_end_is_closed() -> None:
     finally:
         right.close()
         signal.signal(SIGNAL, previous)
+
+
+def test_an_answer_that_comes_too_late_is_not_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = socket.socketpair()
+    supervisor, channel = Channel(one), Channel(two)
+    worker = Worker(channel, 0, 1, 30.0)
+    late, own = socket.socket(), socket.socket()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(_worker, "ANSWER_S", 0.0)
+            with pytest.raises(TimeoutError):
+                worker.sockets()
+        (question, _), *_ = supervisor.receive()
+        supervisor.send({"do": "answer", "number": question["number"]}, [late.fileno()])
+        supervisor.send({"do": "answer", "number": question["number"] + 1}, [own.fileno()])
+        (sock,) = worker.sockets()
+        with sock:
+            assert os.fstat(sock.fileno()).st_ino == os.fstat(own.fileno()).st_ino
+            assert worker.is_ours(own) and not worker.is_ours(late)
+        assert not worker.is_draining
+    finally:
+        for each in (late, own, supervisor, channel):
+            each.close()
 
 
 @pytest.mark.parametrize("kind", ["closed", "a file", "another's pair"])

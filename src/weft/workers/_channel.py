@@ -1,8 +1,8 @@
 """The line between supervisor and worker: messages, one JSON object a line, that may carry file descriptors.
 
-Supervisor to worker: `{"do": "drain"}`, and the answer to each question. Worker to supervisor: the question
-`{"ask": "socket", "family": …, "address": …}` or `{"ask": "binds"}`, and the news `{"is": "ready"}` and `{"is": "quiet"}`.
-The end of the stream means that the other process is gone.
+Worker to supervisor: the question `{"ask": "socket", "family": …, "address": …, "number": …}` or `{"ask": "binds", …}`, and the
+news `{"is": "ready"}` and `{"is": "quiet"}`. Supervisor to worker: `{"do": "drain"}`, and to each question
+`{"do": "answer", "number": …}`, with the sockets or an `errno`. The end of the stream means that the other process is gone.
 
 Descriptors arrive with the first byte of their message, or before: so they are kept in the order of arrival, and each message
 says how many are its own.

@@ -141,21 +141,15 @@ class _Supervisor:
 
     def _answer(self, worker: Worker, question: Message) -> None:
         each = self._processes[worker]
-        if question["ask"] == "binds":
-            keys = list(self._listeners.binds)
-            each.keys.update(keys)
-            found = [self._listeners.socket_for(key, worker.slot) for key in keys]
-            each.channel.send({"do": "answer"}, [sock.fileno() for sock in found if sock is not None])
-            return
-        address: Any = question["address"]
-        key = (question["family"], tuple(address) if isinstance(address, list) else address)
+        answer: Message = {"do": "answer", "number": question["number"]}
+        found: list[socket.socket | None] = []
         try:
-            sock = self._listeners.socket_for(key, worker.slot)
+            keys = list(self._listeners.binds) if question["ask"] == "binds" else [_key(question)]
+            found = [self._listeners.socket_for(key, worker.slot) for key in keys]
+            each.keys.update(keys)
         except OSError as error:
-            each.channel.send({"do": "answer", "errno": error.errno})
-            return
-        each.keys.add(key)
-        each.channel.send({"do": "answer"}, [] if sock is None else [sock.fileno()])
+            answer["errno"] = error.errno
+        each.channel.send(answer, [sock.fileno() for sock in found if sock is not None])
 
     def _reap(self) -> None:
         for worker, each in list(self._processes.items()):
@@ -212,6 +206,11 @@ class _Supervisor:
 
     def say(self, line: str) -> None:
         say(line)
+
+
+def _key(question: Message) -> Key:
+    address: Any = question["address"]
+    return question["family"], tuple(address) if isinstance(address, list) else address
 
 
 def _note(number: int, frame: FrameType | None) -> None:

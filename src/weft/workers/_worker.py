@@ -5,7 +5,7 @@ connection has sent something and that has been read, so that no request is caug
 program that asks `is_draining` sends its clients away meanwhile: then the wait is for their connections to be gone. At last
 it says `quiet`, and the supervisor sends SIGTERM, which means to the program what it always means. A program that leaves
 SIGTERM alone gets `_on_sigterm`: wait until the connections of its servers are gone or the time is up, and cancel what
-`asyncio.run` runs.
+`asyncio.run` runs, or stop `run_forever`.
 
 Where the supervisor is gone, which the end of the channel says, the worker does all that by itself. If no loop of Weft runs to
 read that, a signal tells, which the kernel sends for whatever happens to the channel.
@@ -104,6 +104,8 @@ class Worker:
         self._channel = channel
         # Loops in two threads may ask at once.
         self._lock = threading.Lock()
+        # Questions so far. An answer names its own: one that came too late for who asked is not the next one's.
+        self._asked = 0
         # Those that read the channel.
         self._loops: weakref.WeakSet[Any] = weakref.WeakSet()
         # What was handed over, by address: an open one is in use.
@@ -192,7 +194,8 @@ class Worker:
         """The supervisor's answer; ConnectionError if it is gone, TimeoutError if it does not come."""
         deadline = time.monotonic() + ANSWER_S
         with self._lock:
-            if self._channel.send(question):
+            self._asked += 1
+            if self._channel.send({**question, "number": self._asked}):
                 poll = select.poll()
                 poll.register(self._channel.fileno(), select.POLLIN)
                 while not self._channel.is_ended:
@@ -200,16 +203,26 @@ class Worker:
                     if left_s <= 0:
                         raise TimeoutError("the supervisor of the workers does not answer")
                     poll.poll(left_s * 1000)
-                    answer = None
-                    for message, fds in self._channel.receive():
-                        if message.get("do") == "answer":
-                            answer = message, fds
-                        else:
-                            self._obey_soon()
+                    is_told, answer = self._receive()
+                    if is_told:
+                        self._obey_soon()
                     if answer is not None:
                         return answer
         self._obey_soon()
         raise ConnectionError("the supervisor of the workers is gone")
+
+    def _receive(self) -> tuple[bool, tuple[Message, list[int]] | None]:
+        """Whether an order to drain is among what has come, and the answer to the last question. With the lock."""
+        is_told, answer = False, None
+        for message, fds in self._channel.receive():
+            if message.get("do") == "drain":
+                is_told = True
+            elif message.get("number") == self._asked and answer is None:
+                answer = message, fds
+            else:
+                for fd in fds:
+                    os.close(fd)
+        return is_told, answer
 
     # -- orders --
 
@@ -230,17 +243,13 @@ class Worker:
         if os.getpid() != self.pid:
             return
         with self._lock:
-            is_told = self._is_told_to_drain()
+            is_told, _ = self._receive()
         if self._channel.is_ended:
             loop._remove_reader(self._channel.fileno())
             # Nobody else will do it.
             loop.call_later(self._drain_s + CLEAN_UP_S, os.kill, self.pid, signal.SIGKILL)
         if is_told or self._channel.is_ended:
             self._settle(loop)
-
-    def _is_told_to_drain(self) -> bool:
-        """Whether that is among what has come. (An answer may be too, too late for who asked.)"""
-        return any(message.get("do") == "drain" for message, _ in self._channel.receive())
 
     def _obey_soon(self) -> None:
         """An order came, or the end, while somebody waited for an answer."""
@@ -288,7 +297,7 @@ class Worker:
             self._end_alone()
         elif self._lock.acquire(blocking=False):  # else somebody reads an answer, and whatever comes with it
             try:
-                is_told = self._is_told_to_drain()
+                is_told, _ = self._receive()
             finally:
                 self._lock.release()
             if is_told:
