@@ -59,6 +59,9 @@ def test_a_unix_path_is_removed_by_its_owner(tmp_path: object) -> None:
     listeners = Listeners(2)
     listeners.bind_all(f"unix:{path}")
     assert listeners.socket_for(listeners.binds[0], 0) is listeners.socket_for(listeners.binds[0], 1)
+    spare = f"{tmp_path}/.s.{os.getpid()}"
+    assert os.path.samefile(path, spare)
+    os.unlink(spare)  # whoever tidies up takes nothing with it
     listeners.close()
     assert not os.path.exists(path)
 

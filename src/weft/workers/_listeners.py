@@ -151,11 +151,13 @@ class Listeners:
         for sock in self._sockets.pop(key):
             sock.close()
         inode, spare = self._paths.pop(key, (None, ""))
-        with contextlib.suppress(FileNotFoundError):
-            if spare:
+        if spare:
+            with contextlib.suppress(OSError):
                 os.unlink(spare)
-            if inode is not None and os.stat(key[1]).st_ino == inode:
-                os.unlink(key[1])
+        if inode is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(key[1]).st_ino == inode:
+                    os.unlink(key[1])
 
 
 def _spare_of(path: str) -> str:
