@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import socket
+import sys
 import time
 
 import pytest
@@ -317,6 +318,24 @@ async def test_slow_protocol_is_named(world, log_lines):
         await lost
     name = "SlowProtocol" if world.weft_loop else "_read_ready"
     assert [line for line in log_lines if line.startswith("WARNING Executing") and name in line]
+
+
+@pytest.mark.loop_debug
+async def test_a_waiting_socket_call_is_cheap_to_name(world):
+    """Debug mode keeps the repr of a handle that is cancelled: one that contains itself would be named without end."""
+    loop, calls = asyncio.get_running_loop(), []
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        task = loop.create_task(loop.sock_recv(left, 1))
+        await asyncio.sleep(0)
+        sys.setprofile(lambda frame, event, argument: event == "call" and calls.append(frame.f_code.co_name))
+        try:
+            right.send(b"x")
+            assert await task == b"x"
+        finally:
+            sys.setprofile(None)
+    assert 0 < calls.count("repr_instance") < 50
 
 
 @pytest.mark.parametrize("method", ["call_soon", "call_later", "call_at"])

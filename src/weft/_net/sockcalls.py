@@ -97,18 +97,25 @@ def when_ready(
         with contextlib.suppress(BlockingIOError, InterruptedError):
             fut.set_result(attempt())
             return fut
-    holder: list[Handle] = []
-    handle = watch(loop, fd, direction, _attempt, loop, fd, direction, holder, fut, attempt)
-    holder.append(handle)
+    own = _Own()
+    own.handle = handle = watch(loop, fd, direction, _attempt, loop, fd, direction, own, fut, attempt)
     fut.add_done_callback(functools.partial(_unwatch, loop, fd, direction, handle))
     return fut
+
+
+class _Own:
+    """What an attempt takes off the poller: its handle, out of reach of that handle's repr, which shows the arguments."""
+
+    __slots__ = ("handle",)
+
+    handle: Handle
 
 
 def _attempt(
     loop: AnyLoop,
     fd: int,
     direction: int,
-    holder: list[Handle],
+    own: _Own,
     fut: asyncio.Future[Any],
     attempt: Callable[[], Any],
 ) -> None:
@@ -121,10 +128,10 @@ def _attempt(
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as exc:
-        _unwatch(loop, fd, direction, holder[0])
+        _unwatch(loop, fd, direction, own.handle)
         fut.set_exception(exc)
     else:
-        _unwatch(loop, fd, direction, holder[0])
+        _unwatch(loop, fd, direction, own.handle)
         fut.set_result(result)
     finally:
         # The error's traceback holds this frame, and the future holds the error.
