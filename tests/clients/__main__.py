@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import prepare, servers, suite, verdict
+from . import prepare, suite, verdict
 
-LIMIT_S, SHORT_LIMIT_S = 900.0, 90.0
+LIMIT_S, SHORT_LIMIT_S = 3600.0, 120.0
+"""For one pass of one client's tests."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,19 +33,17 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     wheel = options.wheel or _newest_wheel(parser)
 
+    # A shell's background job ignores SIGINT, and so would the tests that send it to themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console()
+    if not console.is_terminal:
+        console.width = 140
     results: list[verdict.Result] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         for name in options.client:
-            result = _measure(clients[name], wheel, options, progress)
-            results.append(result)
-            console.print(
-                f"{name} {result.client.version}: {result.asyncio.passed()} passed on asyncio, "
-                f"{result.weft.passed()} on Weft, {len(result.worse)} worse",
-                highlight=False,
-            )
-            _tell_problems(result, options, console)
+            results.append(_measure(clients[name], wheel, options, progress))
+            _tell_problems(results[-1], options, console)
     console.print(_table(results))
     if options.markdown:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -67,14 +67,18 @@ def _measure(client: prepare.Client, wheel: Path, options: argparse.Namespace, p
 
         def one_pass(loop: str, chosen: list[str]) -> suite.Pass:
             progress.update(bar, description=f"{client.name} on {loop}", completed=0, total=None)
-            return suite.run(client, python, folder, loop, chosen, limit_s, _teller(progress, bar))
+            found = suite.run(client, python, folder, loop, chosen, limit_s, _teller(progress, bar))
+            again = "" if chosen is tests else f" ({' '.join(chosen)})"
+            words = f"{client.name} {client.version} on {loop}{again}"
+            progress.console.print(f"{words}: {found.counts()} in {found.seconds:.0f} s", highlight=False)
+            return found
 
         for loop in passes if options.loop is None else [options.loop]:
             passes[loop] = one_pass(loop, tests)
         if options.loop:
             return verdict.Result(client, passes["asyncio"], passes["weft"])
         return verdict.compare(client, passes["asyncio"], passes["weft"], one_pass)
-    except servers.Missing as error:
+    except prepare.Missing as error:
         return verdict.Result(client, passes["asyncio"], passes["weft"], missing=str(error))
     finally:
         progress.remove_task(bar)
@@ -90,24 +94,19 @@ def _teller(progress: Progress, bar: object) -> Callable[[int, int], None]:
 def _tell_problems(result: verdict.Result, options: argparse.Namespace, console: Console) -> None:
     for words in result.problems if options.loop is None else ():
         console.print(f"  {words}", markup=False, highlight=False)
-    if options.verbose:
-        for test in result.worse or [
-            t for t, o in (result.weft.outcomes | result.asyncio.outcomes).items() if o == "failed" and options.loop
-        ]:
-            run = result.weft if options.loop != "asyncio" else result.asyncio
-            console.print(f"--- {test}\n{run.details.get(test, 'not run')}", markup=False, highlight=False)
+    for run in (result.asyncio, result.weft) if options.verbose else ():
+        for test, words in run.details.items():
+            if run.outcomes[test] == "failed" and (options.loop or test in result.worse):
+                console.print(f"--- {test}\n{words}", markup=False, highlight=False)
 
 
 def _table(results: list[verdict.Result]) -> Table:
-    table = Table("client", "version", title="Real clients")
-    for head in ("asyncio", "Weft", "worse", "better", "unsteady", "loops", "s asyncio", "s Weft"):
+    table = Table("client", "version", title="Real clients (passed, failed, skipped)")
+    for head in ("on asyncio", "on Weft", "worse", "by name", "unsteady", "better", "loops", "s asyncio", "s Weft"):
         table.add_column(head, justify="right")
     for each in results:
-        table.add_row(
-            each.client.name, each.client.version, str(each.asyncio.passed()), str(each.weft.passed()), str(len(each.worse)),
-            str(len(each.better)), str(len(each.unsteady)), str(each.weft.loops), f"{each.asyncio.seconds:.0f}",
-            f"{each.weft.seconds:.0f}",
-        )  # fmt: skip
+        seconds = [f"{run.seconds:.0f}" for run in (each.asyncio, each.weft)]
+        table.add_row(each.client.name, each.client.version, *each.row(), *seconds)
     return table
 
 
