@@ -26,6 +26,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from weft._core.handle import Handle
 from weft._core.loopcore import LoopCore
+from weft._edition import EDITION
 from weft._host import fork, registry, report
 from weft._host.asyncgens import AsyncGenerators
 from weft._host.executor import DefaultExecutor
@@ -74,6 +75,18 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):  # type: ignore[misc]
         fork.watch()
         self._registers_tasks = not registry.serve_all_tasks()
         registry.add(self)
+
+    if EDITION == "compiled":
+        # A test may put a `time` of its own on the loop; the plain edition need not be told (`LoopCore.__init__`).
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "time":
+                self._has_own_clock = True
+
+        def __delattr__(self, name: str) -> None:
+            super().__delattr__(name)
+            if name == "time":
+                self._has_own_clock = type(self).time is not LoopCore.time
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} debug={self.get_debug()}>"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from unittest import mock
 
 import pytest
-from worlds import since
+from worlds import since, turns
 
 
 def run_turns(loop, count=1):
@@ -434,3 +435,24 @@ def test_time_is_monotonic(world, loop):
 
     before = time.monotonic()
     assert before <= loop.time() <= time.monotonic()
+
+
+@pytest.mark.parametrize("method", ["call_at", "call_later"])
+def test_time_can_be_replaced_on_the_loop(world, loop, method):
+    """Tests do it, while the loop runs: it decides which timers are due. Afterwards the clock is the loop's own again."""
+
+    async def body():
+        start, seen = loop.time(), []
+        with mock.patch.object(loop, "time", return_value=start) as clock:
+            getattr(loop, method)(100 if method == "call_later" else start + 100, seen.append, 1)
+            clock.return_value = start + 99
+            await turns(3)
+            assert seen == []
+            clock.return_value = start + 100
+            await turns(3)
+            assert seen == [1]
+        later = loop.call_later(100, seen.append, 2)
+        assert start + 100 <= later.when() < start + 200
+        await asyncio.sleep(0.001)
+
+    loop.run_until_complete(body())

@@ -20,6 +20,11 @@ from weft._core.scheduler import Scheduler
 from weft._core.task import Task
 from weft._core.timers import TimerHandle
 
+try:
+    import cython
+except ImportError:
+    from weft import _cython as cython
+
 #: From 3.14 on a task factory gets every keyword that create_task got; before, the loop sets the name itself.
 _HANDS_ON = sys.version_info >= (3, 14)
 _NOT_GIVEN: Any = object()
@@ -33,7 +38,8 @@ class LoopCore(Scheduler):
     def __init__(self, poller: Any) -> None:
         Scheduler.__init__(self, poller)
         self._task_factory: Callable[..., Any] | None = None
-        self._has_own_clock = type(self).time is not Scheduler.time
+        # Plain code is not told of a `time` that is set on the loop itself (`Loop.__setattr__`): there it is always asked.
+        self._has_own_clock = not cython.compiled or type(self).time is not Scheduler.time
 
     # -- callbacks --
 

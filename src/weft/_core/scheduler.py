@@ -116,7 +116,7 @@ class Scheduler:
         self._thread_id = 0
         self._turns_unpolled = 0
         self._polled_ns = 0
-        # A subclass with a clock of its own is asked for the time; otherwise the clock is read directly.
+        # `time` may be another's, of a subclass or a test, and is asked; otherwise the clock is read directly.
         self._has_own_clock = False
         #: In debug mode a callback that takes longer is reported; seconds.
         self.slow_callback_duration: float = 0.1
