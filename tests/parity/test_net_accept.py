@@ -164,6 +164,24 @@ async def test_unix_path_is_taken_over_and_given_back(world, tmp_path):
     assert path.exists() is not since(3, 13)
 
 
+@pytest.mark.weft_only  # asyncio's calls are known by the names of its files
+async def test_a_unix_server_passes_where_blocking_calls_are_refused(world, tmp_path, monkeypatch):
+    """blockbuster, in the tests of aiohttp and anyio, puts such functions in `os`."""
+
+    def blocking(path):
+        raise AssertionError(f"a blocking call for {path!r}")
+
+    loop = asyncio.get_running_loop()
+    for name in ("stat", "unlink"):
+        monkeypatch.setattr(os, name, blocking)
+    path = os.path.join(tmp_path, "socket")
+    server = await loop.create_unix_server(Quiet, path, cleanup_socket=True)
+    server.close()
+    monkeypatch.undo()
+    assert not os.path.exists(path)
+    await gone(server)
+
+
 async def test_unix_path_that_is_no_socket_is_kept(world, tmp_path):
     path = tmp_path / "file"
     path.write_text("precious")

@@ -34,6 +34,9 @@ _OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: How long a listener rests then, in seconds (asyncio's number).
 ACCEPT_RETRY_S = 1
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
+#: Bound at import: a tool that watches `os` for calls that block (blockbuster) knows asyncio's by the names of its files,
+#: lets them pass, and would take these for the program's.
+_stat, _unlink = os.stat, os.unlink
 
 
 class Acceptor(Runnable):
@@ -190,8 +193,8 @@ def _report_accept(loop: Any, exc: BaseException, protocol: Any, transport: Any)
 def _remove_unix_path(path: str | bytes, inode: int) -> None:
     """Remove a listening socket's path, unless somebody has put another file there."""
     try:
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
+        if _stat(path).st_ino == inode:
+            _unlink(path)
     except FileNotFoundError:
         return
     except OSError as exc:

@@ -18,6 +18,9 @@ from weft._net.sockops import AnyLoop
 from weft._net.tcp import make_connection
 from weft._net.tls import check_server_ssl, check_ssl_timeouts
 
+#: Bound at import, for the reason that `server` tells.
+_stat = os.stat
+
 
 def _check_unix_stream(sock: socket.socket) -> None:
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
@@ -111,7 +114,7 @@ async def create_unix_server(
         bound = sock.getsockname()
         if not _is_abstract(bound):
             try:
-                server._acceptors[0].unlink = (bound, os.stat(bound).st_ino)
+                server._acceptors[0].unlink = (bound, _stat(bound).st_ino)
             except FileNotFoundError:
                 logger.debug("the path of %r is gone already; nothing to clean up", sock)
     if start_serving:
@@ -125,7 +128,7 @@ def bind_path(path: str | bytes) -> socket.socket:
     try:
         if not _is_abstract(path):
             try:
-                if stat.S_ISSOCK(os.stat(path).st_mode):
+                if stat.S_ISSOCK(_stat(path).st_mode):
                     os.remove(path)
             except FileNotFoundError:
                 logger.debug("no stale socket at %r", path)
