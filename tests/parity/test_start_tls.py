@@ -274,17 +274,18 @@ def test_a_handshake_that_fails(world, same, how, debug):
     assert returned[0] == (kind or ("SSLCertVerificationError" if how == "not trusted" else "SSLError"))
 
 
-@pytest.mark.weft_only  # asyncio gives None in place of a transport, or never ends
 @pytest.mark.parametrize("how", ("close", "abort"))
 @pytest.mark.parametrize("when", ("just before", "long before"))
 async def test_a_connection_that_is_over(world, how, when):
+    """There is no transport to give: None, which aiohttp asks about."""
+    if world.name == "asyncio" and when == "long before":
+        pytest.skip("asyncio waits for ever")
     loop = asyncio.get_running_loop()
     async with Pair() as pair:
         getattr(pair.transport, how)()
         if when == "long before":
             await pair.client.lost
-        with pytest.raises(ConnectionAbortedError, match="is closing: there is nothing to upgrade to TLS"):
-            await loop.start_tls(pair.transport, pair.client, client_context(), server_hostname="localhost")
+        assert await loop.start_tls(pair.transport, pair.client, client_context(), server_hostname="localhost") is None
         assert await pair.client.lost is None
         assert pair.client.events == ["made", "lost"]
 

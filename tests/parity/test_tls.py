@@ -431,6 +431,12 @@ async def test_start_tls_refuses(world):
             await loop.start_tls(pair.transport, pair.client, client_context(), ssl_handshake_timeout=0)
 
 
+async def test_the_context_has_its_private_name(world):
+    """aiohttp's tests and others look for it there."""
+    async with TLSPair() as pair:
+        assert pair.transport._ssl_protocol._sslcontext is pair.transport.get_extra_info("sslcontext")
+
+
 async def test_streams(world):
     async def serve(reader, writer):
         writer.write(await reader.readexactly(70_000))

@@ -143,8 +143,8 @@ async def start_tls(
     server_hostname: str | None = None,
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
-) -> asyncio.Transport:
-    """As `loop.start_tls`: the transport that `protocol` must use from now on."""
+) -> asyncio.Transport | None:
+    """As `loop.start_tls`: the transport that `protocol` must use from now on; None if `transport` is closing already."""
     try:
         import ssl
     except ImportError:
@@ -155,8 +155,6 @@ async def start_tls(
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
     from weft._net.tls.transport import is_closing
 
-    if is_closing(transport):
-        raise ConnectionAbortedError(f"transport {transport!r} is closing: there is nothing to upgrade to TLS")
     raw: Any = transport
     waiter: asyncio.Future[None] | None = loop.create_future()
     upgraded = _make_connection(
@@ -170,6 +168,9 @@ async def start_tls(
         ssl_shutdown_timeout,
         call_connection_made=False,
     )
+    if is_closing(raw):
+        upgraded._closed = True
+        return None
     machine: Any = upgraded._ssl_protocol
     # Paused first: not a byte may reach the machine before its connection_made.
     raw.pause_reading()
