@@ -7,6 +7,7 @@ import contextlib
 import socket
 
 import pytest
+from tcp_pair import Recorder
 from worlds import since, turns
 
 # ----------------------------------------------------------------------------------------------------------- streams
@@ -496,3 +497,53 @@ async def test_unix_sockets(world, tmp_path):
         await writer.wait_closed()
         await ended
         await turns(3)
+
+
+# ------------------------------------------------------------------------------------------------------------- turns
+
+
+class Kept(Recorder):
+    def __init__(self):
+        super().__init__()
+        self.keep_open_after_eof = True
+
+
+def test_turns_until_the_other_end_is_told(world, same):
+    """Tests of programs count them: what this loop has sent or closed is there two turns later, however busy it is."""
+
+    async def body(world):
+        loop, took = asyncio.get_running_loop(), {}
+
+        async def count(name, is_told):
+            took[name] = 0
+            while not is_told():
+                took[name] += 1
+                await asyncio.sleep(0)
+
+        left, right = socket.socketpair()
+        _, one = await loop.create_connection(Kept, sock=left)
+        _, other = await loop.create_connection(Kept, sock=right)
+        one.transport.write(b"a")
+        await count("write", lambda: other.data)
+        other.transport.pause_reading()
+        one.transport.write(b"b")
+        await turns(3)
+        other.transport.resume_reading()
+        await count("resume_reading", lambda: other.data == b"ab")
+        one.transport.write_eof()
+        await count("write_eof", other.eof.done)
+        other.transport.close()
+        await count("close", one.eof.done)
+        one.transport.close()
+        await count("the end", lambda: one.lost.done() and other.lost.done())
+
+        left, right = socket.socketpair()
+        with left, right:
+            right.send(b"c")
+            ready = loop.create_future()
+            loop.add_reader(left, lambda: ready.done() or ready.set_result(None))
+            await count("add_reader", ready.done)
+            loop.remove_reader(left)
+        return took
+
+    same(body)

@@ -7,5 +7,6 @@ cdef class Counters:
     cdef public long long recvs
     cdef public long long sends
     cdef public long long accepts
+    cdef public long long touches
     cdef public long long longest_ns
     cdef public str longest_what

@@ -18,6 +18,7 @@ class Counters:
         "recvs",
         "sends",
         "tasks",
+        "touches",
         "turns",
         "wakes",
     )
@@ -37,6 +38,8 @@ class Counters:
         self.recvs: int = 0
         self.sends: int = 0
         self.accepts: int = 0
+        #: What else may have made a descriptor ready: it was watched, or a stream or pipe was ended.
+        self.touches: int = 0
         #: The longest callback so far, in nanoseconds, and its description; 0 and "" while nobody asked.
         self.longest_ns: int = 0
         self.longest_what: str = ""

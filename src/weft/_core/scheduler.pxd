@@ -35,6 +35,7 @@ cdef class Scheduler:
     cdef Py_ssize_t _taken
     cdef public unsigned long long _thread_id
     cdef public Timers _timers
+    cdef long long _touched
     cdef Py_ssize_t _turns_unpolled
     cdef long long _polled_ns
     cdef public double slow_callback_duration
@@ -57,7 +58,7 @@ cdef class Scheduler:
     cpdef _run_until_stopped(self)
     @cython.locals(counters=Counters, now_ns=cython.longlong, batch=list)
     cdef _turn(self)
-    @cython.locals(count=Py_ssize_t)
+    @cython.locals(counters=Counters, count=Py_ssize_t)
     cdef _poll(self, long long timeout_ns, long long now_ns)
     @cython.locals(timeout_ns=cython.longlong)
     cdef long long _wait(self, long long now_ns) except? -1

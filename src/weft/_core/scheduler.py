@@ -12,7 +12,8 @@ Rules for whoever edits this file:
   it: a runnable that is not a step, the poller when it blocks (signal handlers), and every way out of the loop.
 - While there is work the kernel is asked at least every `_POLL_TURNS` turns and every `_POLL_NS` nanoseconds, whichever
   comes first: often enough that a socket waits no longer than a few callbacks, seldom enough that a chain of small
-  callbacks does not pay a system call for each. The first turn of a run always polls, as asyncio's does.
+  callbacks does not pay a system call for each. It is asked in the next turn when the loop itself sent something, or
+  watched or closed a descriptor: programs count the turns until that arrives. The first turn of a run always polls.
 - `_inbox` is the only thing that other threads touch. They append first and look at `_is_blocked` after; the loop
   sets `_is_blocked` first and looks at `_inbox` after. So either the loop sees the work or the thread sees the flag. Without
   a GIL the two looks could pass each other: there a thread always wakes.
@@ -80,6 +81,7 @@ class Scheduler:
         "_taken",
         "_thread_id",
         "_timers",
+        "_touched",
         "_turns_unpolled",
         "_polled_ns",
         "slow_callback_duration",
@@ -116,6 +118,8 @@ class Scheduler:
         self._thread_id = 0
         self._turns_unpolled = 0
         self._polled_ns = 0
+        # How often the loop had sent something, or touched a descriptor, at the last poll.
+        self._touched = 0
         # `time` may be another's, of a subclass or a test, and is asked; otherwise the clock is read directly.
         self._has_own_clock = False
         #: In debug mode a callback that takes longer is reported; seconds.
@@ -278,7 +282,11 @@ class Scheduler:
         now_ns = self._now_ns()
         if self._ready_queue or self._stopping:
             self._turns_unpolled += 1
-            if self._turns_unpolled >= _POLL_TURNS or now_ns - self._polled_ns >= _POLL_NS:
+            if (
+                self._turns_unpolled >= _POLL_TURNS
+                or now_ns - self._polled_ns >= _POLL_NS
+                or counters.sends + counters.touches != self._touched
+            ):
                 self._poll(0, now_ns)
         else:
             now_ns = self._wait(now_ns)
@@ -291,7 +299,9 @@ class Scheduler:
             self._run_batch(batch)
 
     def _poll(self, timeout_ns: int, now_ns: int) -> None:
-        self._counters.polls += 1
+        counters = self._counters
+        counters.polls += 1
+        self._touched = counters.sends + counters.touches
         self._turns_unpolled = 0
         self._polled_ns = now_ns
         count = len(self._ready_queue)

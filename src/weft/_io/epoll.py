@@ -86,6 +86,7 @@ class EpollPoller(Poller):
         # Also when nothing changes for the kernel: a replaced runnable may be a leftover of a number closed behind our
         # back, and then the new one would wait for ever.
         self._control(fd, before, before | (IN if direction == READ else OUT))
+        self.ops.counters.touches += 1
         table[fd] = runnable
         return previous
 

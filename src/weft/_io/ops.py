@@ -49,6 +49,11 @@ class Ops:
         self.counters.sends += 1
         return self._kernel.send_buffer(sock, fd, data)
 
+    def shutdown(self, sock: socket.socket) -> None:
+        """Say to the peer that nothing more will be sent."""
+        self.counters.touches += 1
+        sock.shutdown(socket.SHUT_WR)
+
     def sendfile(self, sock: socket.socket, fd: int, file_fd: int, offset: int, count: int) -> int:
         """Send from an open file, at most `count` bytes from `offset` on; bytes taken, 0 at its end, -1 when none could be."""
         self.counters.sends += 1

@@ -103,6 +103,7 @@ class SelectorPoller(Poller):
             raise
         entry[slot] = runnable
         self._table[fd] = entry
+        self.ops.counters.touches += 1
         return previous
 
     def _drop(self, fd: int) -> None:

@@ -145,6 +145,7 @@ class ReadPipe(FlowControl):
         self._stop_reading()
         self._transport = None
         self._protocol = None
+        self._ops.counters.touches += 1
         pipe.close()
 
 
@@ -344,4 +345,5 @@ class WritePipe(FlowControl):
         self._writable = None
         self._transport = None
         self._protocol = None
+        self._ops.counters.touches += 1
         pipe.close()

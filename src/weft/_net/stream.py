@@ -462,11 +462,11 @@ class Stream(Flushable):
         self._eof = True
         self._barred = True
         if self._size == 0:
-            self._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+            self._ops.shutdown(self._sock)  # type: ignore[arg-type]
 
     def _shutdown_writing(self) -> None:
         try:
-            self._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+            self._ops.shutdown(self._sock)  # type: ignore[arg-type]
         except OSError as exc:
             self._fatal_error(exc, "Fatal write error on socket transport")
 
@@ -619,6 +619,7 @@ class Stream(Flushable):
             self._poller.unwatch(self._fd, WRITE)
             self._fail_sendfile(ConnectionError("Connection is closed by peer"))
         self._poller.owners.pop(self._fd, None)
+        self._ops.counters.touches += 1
         close_kept(sock)
         if server is not None:
             server._detach(transport)
