@@ -58,6 +58,9 @@ class World:
     def restarted(self) -> None:
         assert all(each.has_served for each in self.alive)
 
+    def ended(self) -> None:
+        assert all(each.has_served and each.is_leaving for each in self.alive)
+
     def say(self, line: str) -> None:
         assert "\n" not in line
         self.said.append(line)

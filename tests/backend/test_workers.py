@@ -88,6 +88,44 @@ def test_what_waits_for_a_killed_worker_is_answered_by_the_next(service: Service
     assert service.end() == 0, service.said
 
 
+@pytest.mark.slow_test(60)
+def test_connections_are_refused_while_the_last_ones_end(tmp_path: Path) -> None:
+    """Whoever comes after SIGTERM can go elsewhere at once, and does not wait for a drain that others cause."""
+    with serving(tmp_path, program("plain")) as service, connect(service.address) as client:
+        client.sendall(REQUEST[:20])
+        service.send(signal.SIGTERM)
+        service.until("to drain")
+        with pytest.raises(ConnectionRefusedError):
+            while True:
+                # Before the workers have closed their sockets they may answer, or reset it.
+                with connect(service.address, timeout=10.0) as late, contextlib.suppress(ConnectionResetError):
+                    late.sendall(REQUEST)
+                    late.recv(65536)
+        client.sendall(REQUEST[20:])
+        assert client.recv(65536)[:12] == b"HTTP/1.1 200"
+        assert service.wait() == 0, service.said
+
+
+@pytest.mark.slow_test(60)
+def test_what_waits_at_the_end_is_accepted(tmp_path: Path) -> None:
+    with serving(tmp_path, program("plain"), workers=1) as service:
+        worker = service.ask()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            service.send(signal.SIGTERM)
+            service.until("to drain")
+            clients = [connect(service.address) for _ in range(40)]
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        answers = []
+        for client in clients:
+            with client:
+                client.sendall(REQUEST)
+                answers.append(client.recv(65536))
+        assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 40
+        assert service.wait() == 0, service.said
+
+
 STUBBORN = """
 import asyncio, signal, sys
 

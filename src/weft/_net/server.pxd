@@ -17,6 +17,7 @@ cdef class Acceptor(Runnable):
     cdef public object unlink
 
     cpdef start(self)
+    cpdef accept_rest(self)
     cpdef close(self)
     cdef _run(self)
     cdef _accept_failed(self, object sock, object exc)

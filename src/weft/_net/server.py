@@ -30,7 +30,7 @@ from weft._net.sockops import AnyLoop, ensure_fd_no_transport, set_nodelay
 from weft._net.transport import make_stream_transport
 
 #: The process or the machine is out of something that comes back: descriptors, buffers, memory.
-_OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+OUT_OF_RESOURCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: How long a listener rests then, in seconds (asyncio's number).
 ACCEPT_RETRY_S = 1
 _NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
@@ -67,6 +67,11 @@ class Acceptor(Runnable):
         if self._sock is not None:
             self._loop._poller.watch(self._fd, READ, self)
 
+    def accept_rest(self) -> None:
+        """Accept what waits already, for whoever closes this next: a queue that is closed resets its connections."""
+        if self._sock is not None and self._sock.fileno() == self._fd:
+            self._run()
+
     def close(self) -> None:
         sock, self._sock = self._sock, None
         if sock is None:
@@ -99,7 +104,7 @@ class Acceptor(Runnable):
             self._connect(accepted[0], accepted[1])
 
     def _accept_failed(self, sock: socket.socket, exc: OSError) -> None:
-        if exc.errno in _OUT_OF_RESOURCE:
+        if exc.errno in OUT_OF_RESOURCE:
             # The descriptor stays ready: without a rest the loop would spin on the error.
             message = "socket.accept() out of system resource"
             self._loop._poller.unwatch(self._fd, READ)
@@ -292,8 +297,10 @@ class Server(asyncio.AbstractServer):
             self._wakeup()
 
     def _stop_accepting(self) -> None:
-        """Close this process's listening sockets and nothing else: whoever owns the server closes it later."""
+        """Accept what waits, and close this process's listening sockets: whoever owns the server closes it later."""
         for acceptor in self._acceptors:
+            if self._serving:
+                acceptor.accept_rest()
             acceptor.close()
 
     def _clients(self) -> list[Any]:

@@ -2,7 +2,7 @@
 
 Rules for whoever edits this file:
 
-- A slot's socket is made once and lives as long as the supervisor: closing one resets the connections that wait in it.
+- A slot's socket is made once and lives until all ends: closing one resets the connections that wait in it.
 - Sockets of a TCP address share their port by SO_REUSEPORT. That alone would also share it with a stranger of the same
   user, so a trial without it comes first. A Unix path has one socket, for all slots.
 - A program may remove the path of its Unix socket when it ends, or fails to start. It is the others' path too, and a bound
@@ -110,15 +110,22 @@ class Listeners:
                     mended.append(path)
         return mended
 
+    def refuse(self) -> None:
+        """Close all sockets, so that nobody waits in a queue once the workers have closed theirs. Paths stay until `close`."""
+        for sockets in self._sockets.values():
+            for sock in sockets:
+                sock.close()
+        self._sockets.clear()
+
     def close(self) -> None:
-        for key in list(self._sockets):
+        for key in self._sockets.keys() | self._paths.keys():
             self._close(key)
 
     def _by_bound(self, key: Key) -> list[socket.socket] | None:
         """The sockets of a `--bind` with port 0, found by the port that it got."""
         for bind in self.binds:
-            sockets = self._sockets[bind]
-            if bind[0] == key[0] and sockets[0].getsockname() == key[1]:
+            sockets = self._sockets.get(bind)
+            if sockets and bind[0] == key[0] and sockets[0].getsockname() == key[1]:
                 return sockets
         return None
 
@@ -148,7 +155,7 @@ class Listeners:
         return sockets
 
     def _close(self, key: Key) -> None:
-        for sock in self._sockets.pop(key):
+        for sock in self._sockets.pop(key, ()):
             sock.close()
         inode, spare = self._paths.pop(key, (None, ""))
         if spare:

@@ -110,6 +110,9 @@ class Hands(Protocol):
     def restarted(self) -> None:
         """A rolling restart is done, and every worker has its sockets."""
 
+    def ended(self) -> None:
+        """The end has begun, and every worker has its sockets."""
+
     def say(self, line: str) -> None: ...
 
 
@@ -287,6 +290,8 @@ class Slots:
         for worker in self.workers:
             if not worker.is_leaving:
                 self._end(worker, now)
+        if all(worker.has_served for worker in self.workers):
+            self._hands.ended()
 
     def _on_death(self, worker: Worker, code: int, now: float) -> None:
         slot = self._slots[worker.slot]

@@ -204,6 +204,9 @@ class _Supervisor:
     def restarted(self) -> None:
         self._listeners.keep(set().union(*(each.keys for each in self._processes.values())))
 
+    def ended(self) -> None:
+        self._listeners.refuse()
+
     def say(self, line: str) -> None:
         say(line)
 
