@@ -17,7 +17,7 @@ from typing import Any
 
 from weft._net import handed
 from weft._net.dns import AddrInfo, ensure_resolved, interleave
-from weft._net.server import Server
+from weft._net.server import OUT_OF_RESOURCE, Server
 from weft._net.sockcalls import sock_connect
 from weft._net.sockops import HAS_IPV6, AnyLoop, check_not_ssl, set_reuseport
 from weft._net.tls import check_server_ssl, check_ssl_timeouts, make_tls_transport
@@ -346,7 +346,9 @@ def _bind_all(
         for family, kind, proto, _, address in infos:
             try:
                 sock = socket.socket(family, kind, proto)
-            except OSError:
+            except OSError as exc:
+                if exc.errno in OUT_OF_RESOURCE:
+                    raise  # not a family that the machine lacks
                 if loop._debug:
                     logger.warning(
                         "create_server() failed to create socket.socket(%r, %r, %r)", family, kind, proto, exc_info=True
