@@ -289,6 +289,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     ("options", "line"),
     [
         (("--workers", "0", "x.py"), "the number of workers is 0: at least 1 is needed"),
+        (("--workers", "1025", "x.py"), "the number of workers is 1025: at most 1024 are supervised"),
         (("--workers", "1", "--bind", "nonsense", "x.py"), "'nonsense' is not an address: "),
         (
             ("--workers", "1", "--bind", "1.2.3.4:0", "x.py"),

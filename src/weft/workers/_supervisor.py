@@ -32,6 +32,8 @@ from weft.workers._worker import VARIABLE
 __all__ = ["DRAIN_S", "supervise"]
 
 DRAIN_S = 30.0
+#: More is a slip, and each costs a process, and a socket for each address.
+WORKERS_MAX = 1024
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _HANDLED = (*_STOP, signal.SIGHUP, signal.SIGCHLD)
@@ -41,6 +43,8 @@ def supervise(command: Sequence[str], n: int, *, binds: Sequence[str] = (), drai
     """Run `n` workers by this command until a signal ends them; the exit code. ValueError for what can't be."""
     if n < 1:
         raise ValueError(f"the number of workers is {n}: at least 1 is needed")
+    if n > WORKERS_MAX:
+        raise ValueError(f"the number of workers is {n}: at most {WORKERS_MAX} are supervised")
     if not 0 <= drain_s < float("inf"):
         raise ValueError(f"{drain_s} is no number of seconds to drain")
     if threading.current_thread() is not threading.main_thread():
