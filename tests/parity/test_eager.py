@@ -66,6 +66,24 @@ async def test_exception_at_once(world, eager):
         await task
 
 
+async def test_what_a_finished_one_looks_like(world, eager):
+    """Its coroutine is gone."""
+
+    async def good():
+        return 5
+
+    async def bad():
+        raise ValueError("early")
+
+    task = eager(good(), name="one")
+    assert repr(task) == "<Task finished name='one' result=5>"
+    assert task.get_coro() is None
+    assert task.get_stack() == []
+    task = eager(bad(), name="two")
+    assert repr(task) == "<Task finished name='two' exception=ValueError('early')>"
+    assert isinstance(task.exception(), ValueError)
+
+
 async def test_cancelled_error_at_once(world, eager):
     async def body():
         raise asyncio.CancelledError("at once")

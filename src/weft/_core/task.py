@@ -28,7 +28,7 @@ import asyncio
 import inspect
 import reprlib
 import sys
-from asyncio import base_tasks, coroutines
+from asyncio import base_futures, base_tasks, coroutines
 from asyncio.exceptions import CancelledError, InvalidStateError
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -467,6 +467,10 @@ def _loop_of(future: Any) -> Any:
 
 @reprlib.recursive_repr()
 def _task_repr(task: Any) -> str:
+    if task._coro is None:
+        # An eager task that is done. CPython 3.11 has none, and no words for it: those of later versions.
+        info = base_futures._future_repr_info(task)
+        return f"<{type(task).__name__} {info[0]} name={task.get_name()!r} {' '.join(info[1:])}>"
     return f"<{type(task).__name__} {' '.join(base_tasks._task_repr_info(task))}>"
 
 
