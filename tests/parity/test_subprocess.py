@@ -165,6 +165,15 @@ async def test_signals_after_the_end(world, how):
     transport.close()
 
 
+async def test_signals_after_the_wait_for_a_child_without_pipes(world):
+    process = await asyncio.create_subprocess_exec("sleep", "100")
+    process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    for signalling in (process.kill, process.terminate, lambda: process.send_signal(signal.SIGUSR1)):
+        with pytest.raises(ProcessLookupError):
+            signalling()
+
+
 async def test_close_kills(world):
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.subprocess_exec(Recorder, "sleep", "100")

@@ -237,9 +237,10 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             # Popen shall not look for a process that is reaped.
             self._proc.returncode = returncode
         self._call(self._protocol.process_exited)
-        if _WAIT_ENDS_AT_EXIT:
-            self._wake_waiters()
         self._try_finish()
+        if _WAIT_ENDS_AT_EXIT:
+            # After it: who has waited finds a child without pipes finished.
+            self._wake_waiters()
 
     async def _wait(self) -> int:
         """The return code, when the process has exited. asyncio's `Process.wait` is this."""
