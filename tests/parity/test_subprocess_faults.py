@@ -98,7 +98,7 @@ async def test_grandchild_keeps_the_pipe(world):
 @pytest.mark.skipif(not since(3, 14), reason="wait() waits for the pipes before 3.14")
 async def test_wait_does_not_wait_for_a_grandchild(world):
     process = await asyncio.create_subprocess_exec(
-        "sh", "-c", "{ read line <&3; echo $line; } 3<&0 & exit 6", stdin=PIPE, stdout=PIPE
+        "sh", "-c", "exec 3<&0; { read line <&3; echo $line; } & exit 6", stdin=PIPE, stdout=PIPE
     )
     assert await process.wait() == 6
     process.stdin.write(b"late\n")
