@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from weft.workers import _worker
 from weft.workers._backoff import Backoff
 from weft.workers._channel import SIGNAL, Channel
 from weft.workers._listeners import BadAddress, Listeners, parse_bind
+from weft.workers._say import say
 from weft.workers._worker import VARIABLE, Worker, join
 
 
@@ -84,6 +88,28 @@ def test_a_removed_unix_path_is_made_anew(tmp_path: Path) -> None:
     assert listeners.mend() == []
     listeners.close()
     assert os.listdir(tmp_path) == ["s"] and path.read_text() == "another's"
+
+
+def test_a_reader_that_stops_reading_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(reader, "rb", 0) as read, open(writer, "w", encoding="utf-8") as stderr:
+        size = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                size += os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        saying = threading.Thread(target=say, args=("nobody hears this",))
+        saying.start()
+        saying.join(5)
+        is_stopped = saying.is_alive()
+        while size:
+            size -= len(read.read(size))
+        saying.join()
+        assert not is_stopped
+        say("but this")
+        assert read.read(4096) == b"weft workers: but this\n"
 
 
 def test_a_channel_knows_that_the_other_end_is_closed() -> None:
