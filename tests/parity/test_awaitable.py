@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import inspect
+import sys
 import types
 
 import pytest
@@ -296,6 +297,50 @@ async def test_exceptions_travel_through_every_kind(world, aio):
     await turns()
     future.set_exception(LookupError("through"))
     assert await task == ("through",)
+
+
+def _made_future(make):
+    def failing(error):
+        future = make()
+        asyncio.get_running_loop().call_soon(future.set_exception, error)
+        return future
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["future", "asyncio's future", "Python future", "subclass", "task", "asyncio's task", "gather", "asyncio's gather"],
+)
+async def test_a_handled_exception_is_over(world, aio, kind):
+    """What failed and was caught is no context of what fails later in the same step."""
+
+    class Derived(asyncio.Future):
+        pass
+
+    async def fail(error):
+        raise error
+
+    awaited = {
+        "future": _made_future(asyncio.get_running_loop().create_future),
+        "asyncio's future": _made_future(asyncio.Future),
+        "Python future": _made_future(asyncio.futures._PyFuture),
+        "subclass": _made_future(Derived),
+        "task": lambda error: aio.create_task(fail(error)),
+        "asyncio's task": lambda error: asyncio.Task(fail(error)),
+        "gather": lambda error: aio.gather(fail(error)),
+        "asyncio's gather": lambda error: asyncio.gather(fail(error)),
+    }[kind]
+
+    async def body():
+        with pytest.raises(LookupError):
+            await awaited(LookupError())
+        assert sys.exc_info() == (None, None, None)
+        with pytest.raises(ZeroDivisionError) as caught:
+            1 / 0  # noqa: B018
+        assert caught.value.__context__ is None
+
+    await aio.create_task(body())
 
 
 async def test_deep_chain(world, aio):

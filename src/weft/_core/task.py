@@ -315,14 +315,16 @@ class Task(Future):
 
     def _wakeup(self, future: Any) -> None:
         """The callback on any other future that it waits for. Runs inside the task's context."""
+        error = None
         try:
             future.result()
         except BaseException as exc:
-            self._step_now(exc)
-        else:
-            self._step_now(None)
+            error = exc
+        # Not within the `except`: there the coroutine would find the error in `sys.exc_info()` after it has handled it.
+        try:
+            self._step_now(error)
         finally:
-            self = None  # type: ignore[assignment]
+            self = error = None  # type: ignore[assignment]
 
     def _step_now(self, exc: BaseException | None = None) -> None:
         """A step as a plain callback, which the loop has put into the task's context."""
