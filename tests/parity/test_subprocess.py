@@ -378,6 +378,16 @@ def test_two_loops_in_two_threads(world, in_thread):
 
 
 @pytest.mark.weft_only
+async def test_a_closed_loop_starts_no_child(world):
+    """Asked by another loop, which would wait for ever. asyncio raises the same, with a child and its pipes left behind."""
+    closed = world.new_loop()
+    closed.close()
+    for start in (closed.subprocess_exec(Recorder, "true"), closed.subprocess_shell(Recorder, "true")):
+        with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+            await start
+
+
+@pytest.mark.weft_only
 def test_a_loop_closed_over_a_running_child(world):
     """The child lives on, and is no zombie when it has ended."""
     read_end, write_end = os.pipe()

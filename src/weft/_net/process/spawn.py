@@ -147,6 +147,8 @@ class Child:
 
     def start(self) -> None:
         """Start the process; `on_start` is called in the loop when that has succeeded or failed."""
+        # A closed loop could not be told, and whoever waits for it (in another loop) would wait for ever.
+        self._loop._check_closed()
         self._loop._children.add(self)
         forked: threading.Lock | None = None
         if self._options.get("preexec_fn") is not None:
