@@ -56,6 +56,17 @@ async def test_serve_forever_is_cancelled_and_closes(world):
     assert not listener.is_serving()
 
 
+def test_a_closed_loop_serves_nothing(world):
+    """Asked by another loop. Made before and started now, or both now."""
+    loop = world.new_loop()
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        listener = loop.run_until_complete(loop.create_server(Recorder, sock=first, start_serving=False))
+        loop.close()
+        for started in (listener.start_serving(), loop.create_server(Recorder, sock=second)):
+            with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+                world.run(started)
+
+
 async def test_closed_server_refuses(world):
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(Recorder, "127.0.0.1", 0)

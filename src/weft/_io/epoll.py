@@ -43,7 +43,7 @@ class EpollPoller(Poller):
     def poll(self, timeout_ns: int, ready: list[Runnable]) -> None:
         epoll = self._epoll
         if epoll is None:
-            raise RuntimeError("this poller is closed")
+            raise RuntimeError("Event loop is closed")
         count = epoll.wait(timeout_ns)
         # Re-armed before the caller looks at what other threads left: a wake after this is a new one.
         self._waking = False
@@ -71,7 +71,7 @@ class EpollPoller(Poller):
 
     def watch(self, fd: int, direction: int, runnable: Runnable) -> Runnable | None:
         if self._epoll is None:
-            raise RuntimeError("this poller is closed")
+            raise RuntimeError("Event loop is closed")
         if fd < 0:
             raise ValueError(f"Invalid file descriptor: {fd}")
         missing = fd + 1 - len(self._readers)

@@ -37,7 +37,7 @@ class SelectorPoller(Poller):
     def poll(self, timeout_ns: int, ready: list[Runnable]) -> None:
         selector = self._selector
         if selector is None:
-            raise RuntimeError("this poller is closed")
+            raise RuntimeError("Event loop is closed")
         timeout_s = None if timeout_ns < 0 else min(timeout_ns / _NS_PER_S, _LONGEST_S)
         events = selector.select(timeout_s)
         woken = False
@@ -78,7 +78,7 @@ class SelectorPoller(Poller):
     def watch(self, fd: int, direction: int, runnable: Runnable) -> Runnable | None:
         selector = self._selector
         if selector is None:
-            raise RuntimeError("this poller is closed")
+            raise RuntimeError("Event loop is closed")
         slot = 0 if direction == READ else 1
         entry = self._table.get(fd)
         if entry is None:

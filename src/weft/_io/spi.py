@@ -77,7 +77,7 @@ class Poller:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give up everything. Twice is fine. Afterwards `unwatch` answers None and `watch` raises."""
+        """Give up everything. Twice is fine. Afterwards `unwatch` answers None, and `watch` raises what a closed loop does."""
         raise NotImplementedError
 
     def forget(self) -> None:
