@@ -337,6 +337,24 @@ def test_debug_where_python_ignores_its_environment(run: Run) -> None:
     assert outcome(done) == (0, "True\n", "")
 
 
+def test_stats_count_wake_ups_by_threads_and_by_signals(run: Run) -> None:
+    source = (
+        "import asyncio, os, signal, threading\n"
+        "async def main():\n"
+        "    loop, came = asyncio.get_running_loop(), asyncio.Event()\n"
+        "    loop.add_signal_handler(signal.SIGUSR1, came.set)\n"
+        "    for _ in range(3):\n"
+        "        os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "        await came.wait()\n"
+        "        came.clear()\n"
+        "    threading.Thread(target=loop.call_soon_threadsafe, args=(came.set,)).start()\n"
+        "    await came.wait()\n"
+        "asyncio.run(main())"
+    )
+    done = run(*WEFT, "--stats", "program.py", files={"program.py": source})
+    assert "wake-ups          4\n" in done.stderr
+
+
 def test_stats_of_weft_run_count_loops_made_by_weft_run(run: Run) -> None:
     source = "import asyncio, weft\nasync def main(): pass\nweft.run(main())\nasyncio.run(main())"
     done = run(*WEFT, "--stats", "program.py", files={"program.py": source})

@@ -32,7 +32,7 @@ class Counters:
         self.tasks: int = 0
         #: Calls of the poller: each is a system call.
         self.polls: int = 0
-        #: Turns that found work left by another thread or a signal handler.
+        #: Turns that found work left by another thread or a signal handler, and those that found a signal.
         self.wakes: int = 0
         #: System calls that read, wrote and accepted for transports.
         self.recvs: int = 0

@@ -141,6 +141,7 @@ class Signals:
             numbers = self._reader.recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
+        loop._counters.wakes += 1
         lost = _came.difference(numbers) if len(numbers) >= _MAYBE_FULL else ()
         _came.clear()
         for number in (*numbers, *lost):
