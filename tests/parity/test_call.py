@@ -206,6 +206,13 @@ def test_far_away_timer(world, loop, delay):
     handle.cancel()
 
 
+@pytest.mark.parametrize("when", [-1, -1e10, -1e300, float("-inf")])
+def test_a_time_long_ago_has_come(world, loop, when):
+    """With nothing else to do: the loop does not wait for what is that long ago."""
+    loop.call_at(when, loop.stop)
+    loop.run_forever()
+
+
 def test_far_away_timer_alone_does_not_spin_or_fail(world, loop):
     """With nothing else to do the loop blocks although the timer's moment is past any clock."""
     handle = loop.call_later(10**12, print)

@@ -319,10 +319,11 @@ class Scheduler:
         """Nothing is ready: block until a descriptor, a timer, another thread or a signal; the time afterwards."""
         timeout_ns = -1
         if self._timers._heap:
-            timeout_ns = self._timers.next_ns() - now_ns
-            if timeout_ns < 0:
-                timeout_ns = 0
-            elif timeout_ns > _POLL_LONGEST_NS:
+            # Compared first: from a time long ago to now can be more than 64 bits of nanoseconds.
+            timeout_ns = 0
+            if self._timers.next_ns() > now_ns:
+                timeout_ns = self._timers.next_ns() - now_ns
+            if timeout_ns > _POLL_LONGEST_NS:
                 timeout_ns = _POLL_LONGEST_NS
         self._leave()
         self._is_blocked = True
