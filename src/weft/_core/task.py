@@ -324,7 +324,8 @@ class Task(Future):
         try:
             self._step_now(error)
         finally:
-            self = error = None  # type: ignore[assignment]
+            # The traceback of the error has this frame.
+            self = future = error = None  # type: ignore[assignment]
 
     def _step_now(self, exc: BaseException | None = None) -> None:
         """A step as a plain callback, which the loop has put into the task's context."""
