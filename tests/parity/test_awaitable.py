@@ -482,10 +482,16 @@ def test_future_of_another_loop(world, same):
     assert same(body)["raised"][0] == "RuntimeError"
 
 
-def test_task_awaits_itself(world, same):
+@types.coroutine
+def yields_its_task():
+    yield asyncio.current_task()
+
+
+@pytest.mark.parametrize("by_await", [True, False])
+def test_task_awaits_itself(world, same, by_await):
     async def body(world):
         async def own():
-            await task
+            await (task if by_await else yields_its_task())
 
         task = world.aio.create_task(own())
         return await task

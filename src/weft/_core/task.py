@@ -419,10 +419,10 @@ class Task(Future):
                 self._fail(f"Task got bad yield: {yielded!r}")
         elif _loop_of(yielded) is not self._loop:
             self._fail(f"Task {self!r} got Future {yielded!r} attached to a different loop")
-        elif not is_blocking:
-            self._fail(f"yield was used instead of yield from in task {self!r} with {yielded!r}")
         elif yielded is self:
             self._fail(f"Task cannot await on itself: {self!r}")
+        elif not is_blocking:
+            self._fail(f"yield was used instead of yield from in task {self!r} with {yielded!r}")
         else:
             yielded._asyncio_future_blocking = False
             yielded.add_done_callback(self._wakeup, context=self._context)
