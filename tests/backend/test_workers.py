@@ -148,6 +148,7 @@ async def hold(reader, writer):
 
 loop = asyncio.new_event_loop()
 server = loop.run_until_complete(asyncio.start_server(hold, "127.0.0.1", int(sys.argv[1])))
+loop.call_soon(sys.stderr.write, "the program runs for ever\\n")
 loop.run_forever()
 sys.stderr.write("the program goes on after run_forever\\n")
 loop.run_until_complete(asyncio.sleep(0))
@@ -173,6 +174,8 @@ IGNORING = STUBBORN.format(ignore="signal.signal(signal.SIGTERM, signal.SIG_IGN)
 def test_a_drain_has_an_end(tmp_path: Path, source: str, drain: str, signals: int, status: int) -> None:
     with serving(tmp_path, source, "--drain", drain) as service, connect(service.address) as client:
         assert client.recv(4) == b"held"
+        if source is FOREVER:
+            service.lines("runs for ever", 2)
         service.send(signal.SIGTERM)
         service.until("to drain")
         if signals == 2:
