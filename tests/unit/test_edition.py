@@ -7,7 +7,7 @@ import sys
 
 
 def test_windows_is_refused_in_words() -> None:
-    source = "import sys; sys.platform = 'win32'; import weft"
+    source = "import asyncio, sys; sys.platform = 'win32'; import weft"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ImportError: Weft does not run on Windows: it needs a Unix kernel")
