@@ -217,7 +217,8 @@ async def test_a_timeout_says_where_the_thread_is(world):
     threads = bridge.Threads(timeout=0.01)
     gate = threading.Event()
     try:
-        with pytest.raises(bridge.StillRunning, match=r"is still running after 0.01 s, in thread 'weft-bridge-\d+', at ") as caught:
+        words = r"is still running after 0.01 s, in thread 'weft-bridge-\d+', at "
+        with pytest.raises(bridge.StillRunning, match=words) as caught:
             await threads.run(gate.wait, 10)
         assert isinstance(caught.value, TimeoutError)
         assert "threading.py" in caught.value.where

@@ -31,10 +31,16 @@ class LoopCall:
     """One call of an async function in `loop`, with the calling thread's context."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         if asyncio._get_running_loop() is loop:
-            raise Deadlock(f"{function!r} was called from the thread of its own loop, which it would block: await it there")
+            raise Deadlock(
+                f"{function!r} was called from the thread of its own loop, which it would block: await it there"
+            )
         self._loop = loop
         self._function = function
         self._args = args

@@ -87,9 +87,9 @@ class Job:
         kwargs: dict[str, Any],
         owner: Owner,
     ) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         #: What is called, for messages.
-        self.what = function
+        self.what: Callable[..., Any] = function
         self._function: Callable[..., Any] | None = function
         self._args: Any = args
         self._kwargs: Any = kwargs
@@ -98,7 +98,7 @@ class Job:
         # "queued", then "running" and "done", or "withdrawn".
         self._state = "queued"
         self._owner = owner
-        self.cancelled = False
+        self.cancelled: bool = False
         #: Called, once, in the thread that cancels; set by the call itself, to be woken from a wait.
         self.on_cancel: Callable[[], object] | None = None
         #: Done when the loop has heard of the call's end; it may be cancelled by who awaits it.
@@ -107,9 +107,9 @@ class Job:
         self.waiters: list[asyncio.Future[None]] = []
         self.result: Any = None
         self.error: BaseException | None = None
-        self.thread = ""
-        self.thread_id = 0
-        self.started_at = 0.0
+        self.thread: str = ""
+        self.thread_id: int = 0
+        self.started_at: float = 0.0
 
     def __repr__(self) -> str:
         return f"<call of {self.what!r}, {self._state}>"

@@ -39,10 +39,11 @@ class AbandonedCall:
     def __init__(self, job: Job) -> None:
         self._job = job
         self.function: Any = job.what
-        self.thread = job.thread
+        self.thread: str = job.thread
 
     def __repr__(self) -> str:
-        return f"<abandoned call of {self.function!r}, {self.running_s:.1f} s in {self.thread!r}, at {self.where() or 'its end'}>"
+        where = self.where() or "its end"
+        return f"<abandoned call of {self.function!r}, {self.running_s:.1f} s in {self.thread!r}, at {where}>"
 
     @property
     def running_s(self) -> float:

@@ -13,14 +13,12 @@ Rules for whoever edits this file:
 from __future__ import annotations
 
 import asyncio
-import warnings
-from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Self, TypeVar
 
-from weft.bridge.iterators import BOUND, ThreadIterator
 from weft.bridge.threads import Threads
 
-__all__ = ["AsyncContext", "AsyncHandle", "Call", "apply"]
+__all__ = ["AsyncHandle"]
 
 _T = TypeVar("_T")
 _MISSING = object()
@@ -33,19 +31,18 @@ class AsyncHandle:
     _weft_sync_class: type = object
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._weft_hold(_MISSING, None)
-        self._weft_arguments = (args, kwargs)
+        self._weft_hold(_MISSING, None, (args, kwargs))
 
-    def _weft_hold(self, thing: Any, threads: Threads | None) -> None:
+    def _weft_hold(self, thing: Any, threads: Threads | None, arguments: Any) -> None:
         self._weft_object = thing
         self._weft_threads = threads
         self._weft_lock: asyncio.Lock | None = None
-        self._weft_arguments: Any = None
+        self._weft_arguments = arguments
 
     @classmethod
     def _weft_wrap(cls, thing: Any, threads: Threads) -> Self:
         handle = cls.__new__(cls)
-        handle._weft_hold(thing, threads)
+        handle._weft_hold(thing, threads, None)
         return handle
 
     def __repr__(self) -> str:

@@ -49,7 +49,11 @@ class ThreadIterator(Generic[_T]):
 
     def __init__(self, iterable: Iterable[_T], bound: int, threads: Threads) -> None:
         if not isinstance(iterable, Iterable):
-            kind = "an async iterable: `async for` needs no thread" if isinstance(iterable, AsyncIterable) else "not iterable"
+            kind = (
+                "an async iterable: `async for` needs no thread"
+                if isinstance(iterable, AsyncIterable)
+                else "not iterable"
+            )
             raise TypeError(f"{iterable!r} is {kind}")
         self._making = _Making(iterable, _check_bound(bound), threads)
 
@@ -90,7 +94,7 @@ class ThreadIterator(Generic[_T]):
 
 
 class _Making(Generic[_T]):
-    """What makes the items of a `ThreadIterator`. Apart from it, so that an iterator nobody holds is collected while it runs."""
+    """What makes the items of a `ThreadIterator`. Apart from it, so that one that nobody holds is collected though it runs."""
 
     def __init__(self, iterable: Iterable[_T], bound: int, threads: Threads) -> None:
         self.buffer: deque[_T] = deque()
@@ -252,7 +256,9 @@ class SyncIterator(Generic[_T]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -75,7 +75,9 @@ class Portal:
         self._running_loop()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -159,7 +161,7 @@ class Portal:
         return bool(over.result())
 
     def iterate(self, iterable: AsyncIterable[_T], *, bound: int = BOUND) -> SyncIterator[_T]:
-        """An async iterable as a plain iterator: it runs in the portal, at most `bound` items ahead of the loop that reads it."""
+        """An async iterable as a plain iterator: it runs in the portal, at most `bound` items ahead of who reads it."""
         return SyncIterator(self._running_loop(), iterable, bound)
 
 
@@ -181,14 +183,14 @@ class _Stay(Generic[_T]):
             raise
         self.entered.set_result(value)
         try:
-            error = await self._left
+            reason = await self._left
         except asyncio.CancelledError as cancelled:
             # The portal is closed before the block is left.
             await self._manager.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
             raise
-        if error is None:
+        if reason is None:
             return await self._manager.__aexit__(None, None, None)
-        return await self._manager.__aexit__(type(error), error, error.__traceback__)
+        return await self._manager.__aexit__(type(reason), reason, reason.__traceback__)
 
     def leave(self, error: BaseException | None) -> None:
         """The block has been left."""

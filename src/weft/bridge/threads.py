@@ -19,7 +19,16 @@ from weft.bridge._workers import Job, OwnThread, current_job
 from weft.bridge.cancel import abandon, forget, is_abandoned
 from weft.bridge.errors import Closed, StillRunning
 
-__all__ = ["OnCancel", "OneThread", "Threads", "call_async", "default_threads", "refuse_async", "refuse_sync", "to_thread"]
+__all__ = [
+    "OnCancel",
+    "OneThread",
+    "Threads",
+    "call_async",
+    "default_threads",
+    "refuse_async",
+    "refuse_sync",
+    "to_thread",
+]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -56,9 +65,7 @@ class Threads:
     threads, and no more objects than a future, a job and a context.
     """
 
-    def __init__(
-        self, limit: int | None = None, *, on_cancel: OnCancel = "wait", timeout: float | None = None
-    ) -> None:
+    def __init__(self, limit: int | None = None, *, on_cancel: OnCancel = "wait", timeout: float | None = None) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"a limit of {limit} lets nothing run: at least 1 is needed")
         if on_cancel not in ("wait", "abandon"):
@@ -182,7 +189,8 @@ class Threads:
             place = f"thread {job.thread!r}, at {where}" if where else "no thread yet: all were busy"
             job.ended.set_exception(
                 StillRunning(
-                    f"{job.what!r} is still running after {self._timeout:g} s, in {place}; it was asked to end (check_cancelled)",
+                    f"{job.what!r} is still running after {self._timeout:g} s, in {place}; "
+                    "it was asked to end (check_cancelled)",
                     job.thread,
                     where,
                 )
@@ -246,5 +254,7 @@ def call_async(function: Callable[_P, Awaitable[_T]], /, *args: _P.args, **kwarg
     """
     job = current_job()
     if job is None:
-        raise RuntimeError(f"no loop waits for this thread, so {function!r} can't be run from here: use weft.bridge.Portal")
+        raise RuntimeError(
+            f"no loop waits for this thread, so {function!r} can't be run from here: use weft.bridge.Portal"
+        )
     return LoopCall(job.loop, function, args, kwargs).wait()  # type: ignore[no-any-return]
