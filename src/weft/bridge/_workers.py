@@ -4,8 +4,10 @@ Rules for whoever edits this file:
 
 - A `Job` ends in exactly one of three ways: it is taken back before a thread began it, it ends in its thread, or the
   process ends. Its `_lock` decides between the first two; what it came to is told to the loop once.
-- The loop's thread never waits for a worker. A worker waits for a loop only inside a job that asks it to (`waits`),
-  and meanwhile does what else is queued for that thread alone: else a nested call to it could never be run.
+- The loop's thread never waits for a worker. A worker waits for a loop only inside a job that asks it to, and then does
+  what is queued for that thread alone meanwhile: else a nested call to it could never be run.
+- `inside` says of which job a coroutine is part: the one that waits for it, or for what started it. Contexts carry it, so it
+  must never hold more than jobs that have not ended.
 - Workers are daemon threads: a call that never returns must not keep the interpreter from exiting. Whoever must
   not be cut off in the middle is awaited by its own coroutine.
 - A forked child has none of these threads, and starts its own.
@@ -21,17 +23,32 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-__all__ = ["Job", "OwnThread", "Pool", "current_job", "own_thread", "submit"]
+__all__ = ["Job", "OwnThread", "Pool", "abandoned_jobs", "current_job", "inside", "own_thread", "submit"]
 
 #: A thread of the pool that has had nothing to do for so long ends.
 IDLE_S = 10.0
 
 _here = threading.local()
+
+#: The job that waits, in its thread, for the coroutine that looks here.
+inside: ContextVar[Job | None] = ContextVar("weft.bridge.inside", default=None)
+
+#: Those that nobody waits for any more and that still run, in all loops.
+abandoned_jobs: set[Job] = set()
+
+
+def _waiting() -> Job | None:
+    """The innermost job that still waits for the coroutine that runs, or for what started it."""
+    job = inside.get()
+    while job is not None and not job.is_running:
+        job = job.parent
+    return job
 
 
 def current_job() -> Job | None:
@@ -40,22 +57,30 @@ def current_job() -> Job | None:
 
 
 class Owner(Protocol):
-    """Who submits jobs, and limits how many run at once. All in the loop's thread."""
+    """Who submits jobs, and limits how many run at once. In the loop's thread, but for `_on_lost`."""
 
     def _on_end(self, job: Job) -> None:
         """A job of yours has ended in its thread."""
 
-    def _lend_place(self) -> None:
+    def _on_pause(self, job: Job) -> None:
         """A job waits for the loop: another may run in its place."""
 
-    def _take_place(self) -> None:
+    def _on_go_on(self, job: Job) -> None:
         """It goes on."""
+
+    def _on_lost(self, job: Job) -> None:
+        """A job has ended, and its loop is closed. In the worker's thread."""
 
 
 class Job:
     """One synchronous call for one loop. Made and awaited in the loop's thread; `run` is called by a worker.
 
-    cancelled:  somebody asked it to end; for the call to look at. Written by the loop's thread, once.
+    cancelled:     somebody asked it to end; for the call to look at. Written by the loop's thread, once.
+    calls:         the task that it waits for in its loop, if it does
+    is_abandoned:  nobody waits for it
+    is_guest:      it has no place of its own among its owner's jobs
+    overdue:       why it is waited for no longer, if it has taken too long
+    parent:        the job that waits for the coroutine that submitted this one
     """
 
     __slots__ = (
@@ -66,11 +91,16 @@ class Job:
         "_lock",
         "_owner",
         "_state",
+        "calls",
         "cancelled",
         "ended",
         "error",
+        "is_abandoned",
+        "is_guest",
         "loop",
         "on_cancel",
+        "overdue",
+        "parent",
         "result",
         "started_at",
         "thread",
@@ -107,6 +137,11 @@ class Job:
         self.waiters: list[asyncio.Future[None]] = []
         self.result: Any = None
         self.error: BaseException | None = None
+        self.calls: asyncio.Task[Any] | None = None
+        self.is_abandoned: bool = False
+        self.is_guest: bool = False
+        self.overdue: Exception | None = None
+        self.parent: Job | None = _waiting()
         self.thread: str = ""
         self.thread_id: int = 0
         self.started_at: float = 0.0
@@ -139,13 +174,27 @@ class Job:
             if wake is not None:
                 wake()
 
-    def pause(self) -> None:
-        """It waits for the loop."""
-        self._owner._lend_place()
+    def abandon(self) -> None:
+        """Nobody waits for it any more: it counts among the abandoned until it ends."""
+        self.is_abandoned = True
+        abandoned_jobs.add(self)
+        if self._state == "done":
+            # It ended meanwhile, and perhaps before it was added.
+            abandoned_jobs.discard(self)
+
+    def belongs_to(self, owner: Owner) -> bool:
+        """Whether it was submitted by `owner`."""
+        return self._owner is owner
+
+    def pause(self, task: asyncio.Task[Any]) -> None:
+        """It waits for a task of the loop."""
+        self.calls = task
+        self._owner._on_pause(self)
 
     def go_on(self) -> None:
         """It has what it waited for."""
-        self._owner._take_place()
+        self.calls = None
+        self._owner._on_go_on(self)
 
     def run(self) -> None:
         """Do it. In a worker's thread."""
@@ -167,18 +216,21 @@ class Job:
             _here.job = outer
             self._function = self._args = self._kwargs = self._context = None
         self._state = "done"
+        abandoned_jobs.discard(self)
         try:
             self.loop.call_soon_threadsafe(self._owner._on_end, self)
         except RuntimeError:
-            # The loop is closed, so nobody is left to hear of it.
             if not self.loop.is_closed():
                 raise
+            self._owner._on_lost(self)
 
     def outcome(self) -> Any:
         """What the call returned; raises what it raised. Once."""
         error, self.error = self.error, None
         if error is None:
-            return self.result
+            # A context may keep this job for longer than what it gave.
+            result, self.result = self.result, None
+            return result
         try:
             raise error
         finally:
@@ -209,10 +261,10 @@ class Pool:
                 self._idle -= 1
                 is_new = False
             else:
-                self._made += 1
+                self._made = number = self._made + 1
                 is_new = True
         if is_new:
-            threading.Thread(target=self._work, args=(job,), name=f"weft-bridge-{self._made}", daemon=True).start()
+            threading.Thread(target=self._work, args=(job,), name=f"weft-bridge-{number}", daemon=True).start()
         else:
             self._queue.put(job)
 
@@ -239,11 +291,16 @@ class OwnThread:
     """A thread that runs its jobs one after the other, and is always the same. It ends with `close`."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
+        self._is_closed = False
+        self.start_anew()
+        _own_threads.add(self)
+
+    def start_anew(self) -> None:
+        """In a forked child: no thread, nothing queued."""
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._ident = 0
-        self._is_closed = False
 
     def submit(self, job: Job) -> None:
         """Run a job after those that wait. Any thread."""
@@ -255,7 +312,11 @@ class OwnThread:
                 raise RuntimeError(f"the thread {self.name!r} has ended")
             if not self._ident:
                 self._ident = -1
-                threading.Thread(target=self._work, name=self.name, daemon=True).start()
+                try:
+                    threading.Thread(target=self._work, name=self.name, daemon=True).start()
+                except BaseException:
+                    self._ident = 0
+                    raise
         self._queue.put(call)
 
     def close(self) -> None:
@@ -305,6 +366,7 @@ def own_thread() -> OwnThread | None:
     return getattr(_here, "own", None)
 
 
+_own_threads: weakref.WeakSet[OwnThread] = weakref.WeakSet()
 _pool = Pool()
 
 
@@ -318,6 +380,9 @@ def _start_anew() -> None:
     global _pool
     _pool = Pool()
     _here.__dict__.clear()
+    abandoned_jobs.clear()
+    for own in list(_own_threads):
+        own.start_anew()
 
 
 os.register_at_fork(after_in_child=_start_anew)

@@ -10,8 +10,8 @@ No thread can be ended from outside. So when the task that awaits a call is canc
   the call runs on, and counts among `abandoned()` until it ends. What an abandoned call raises goes to the loop's exception
   handler.
 
-A time-out abandons, always, and its error says which thread is still running, and where. The interpreter's exit waits
-for no such thread.
+A time-out abandons, always, and its error says which thread is still running, and where; a call that is waited for after a
+cancellation is given up at its time-out too. The interpreter's exit waits for no such thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 import traceback
 from typing import Any
 
-from weft.bridge._workers import Job, current_job
+from weft.bridge._workers import Job, abandoned_jobs, current_job
 
 __all__ = ["AbandonedCall", "abandoned", "check_cancelled", "is_cancelled", "sleep"]
 
@@ -59,27 +59,10 @@ class AbandonedCall:
         return [] if frame is None else traceback.format_stack(frame)
 
 
-_abandoned: dict[Job, AbandonedCall] = {}
-
-
 def abandoned() -> tuple[AbandonedCall, ...]:
-    """The calls that were abandoned and still run, in all loops of this process. Any thread."""
-    return tuple(call for call in list(_abandoned.values()) if call._job.is_running)
-
-
-def abandon(job: Job) -> None:
-    """Count a job among the abandoned until `forget`. In its loop's thread."""
-    _abandoned[job] = AbandonedCall(job)
-
-
-def forget(job: Job) -> bool:
-    """An abandoned job has ended; False if it was none."""
-    return _abandoned.pop(job, None) is not None
-
-
-def is_abandoned(job: Job) -> bool:
-    """Whether nobody waits for a job any more."""
-    return job in _abandoned
+    """The calls that were abandoned and still run, in all loops of this process, the longest first. Any thread."""
+    jobs = sorted(abandoned_jobs, key=lambda job: job.started_at)
+    return tuple(AbandonedCall(job) for job in jobs if job.is_running)
 
 
 def is_cancelled() -> bool:

@@ -3,7 +3,7 @@
 Rules for whoever edits this file:
 
 - The portal's thread runs one `Runner` from the first call to the end; everything a caller starts is a task of it.
-- A call waits by `LoopCall`, which refuses the portal's own thread, and whose wait Ctrl-C can interrupt.
+- Whoever waits, waits by `LoopCall`, which refuses the portal's own thread, and which Ctrl-C can interrupt.
 - The end, in order: no more calls; every task is cancelled; the loop runs until they are done; the thread is joined. A
   task that won't end is named, and the thread left behind as a daemon.
 """
@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from weft import runner
-from weft._host.foreign import run_coroutine_threadsafe
-from weft.bridge._loopcall import LoopCall
+from weft._host.foreign import post, run_coroutine_threadsafe
+from weft.bridge._loopcall import LoopCall, awaitable
+from weft.bridge._workers import current_job
 from weft.bridge.errors import Closed, Deadlock
 from weft.bridge.iterators import BOUND, SyncIterator
 from weft.bridge.threads import refuse_sync
@@ -46,7 +47,8 @@ class Portal:
 
     Starts with `with` or the first call; ends with the block or `close`. All methods: any thread but the portal's own, which
     gets `Deadlock` (a RuntimeError) at once. One Ctrl-C in the main thread cancels the call that waits there, waits for its
-    end, and raises KeyboardInterrupt.
+    end, and raises KeyboardInterrupt. A call that the portal's end cancels raises `asyncio.CancelledError`. A portal that
+    nobody closes keeps no program from exiting. Cost of a call: two hops between threads and a task.
     """
 
     def __init__(
@@ -84,11 +86,17 @@ class Portal:
         with self._lock:
             if self._is_closed:
                 raise Closed(f"{self!r} can't be used any more: make another one")
+            if self._thread is not None and not self._thread.is_alive():
+                raise Closed(f"{self!r} has lost its thread, to a fork or an exit in it: make another one")
             if self._loop is None:
                 started: ConcurrentFuture[None] = ConcurrentFuture()
                 self._thread = threading.Thread(target=self._run, args=(started,), name=self._name, daemon=True)
-                self._thread.start()
-                started.result()
+                try:
+                    self._thread.start()
+                    started.result()
+                except BaseException:
+                    self._thread = None
+                    raise
             assert self._loop is not None
             return self._loop
 
@@ -116,7 +124,10 @@ class Portal:
             return
         if threading.current_thread() is thread:
             raise Deadlock(f"{self!r} can't be closed by its own thread, which it would have to wait for")
-        loop.call_soon_threadsafe(stopped.set)
+        job = current_job()
+        if job is not None and job.loop is loop:
+            raise Deadlock(f"{self!r} can't be closed by {job.what!r}, a call that it waits for itself")
+        post(loop, stopped.set)
         thread.join(END_S)
         if thread.is_alive():
             left = [task.get_name() for task in asyncio.all_tasks(loop)]
@@ -135,30 +146,24 @@ class Portal:
         """Start a task and go on; the future for its outcome, whose `cancel` cancels it."""
         refuse_sync(function)
         loop = self._running_loop()
-        return run_coroutine_threadsafe(function(*args, **kwargs), loop)
+        if asyncio._get_running_loop() is loop:
+            raise Deadlock(f"{function!r} was started from the thread of its own loop: use asyncio.create_task there")
+        return run_coroutine_threadsafe(_call(function, args, kwargs), loop)
 
     @contextmanager
     def enter(self, manager: AbstractAsyncContextManager[_T]) -> Iterator[_T]:
         """An async context manager as a plain one. Both its ends run in one task of the portal, as some need."""
+        if not isinstance(manager, AbstractAsyncContextManager):
+            raise TypeError(f"{manager!r} is no async context manager: a plain one needs no portal, `with` enters it")
         stay = _Stay(manager)
-        over = self.start(stay.run)
-        try:
-            value = stay.entered.result()
-        except BaseException:
-            over.cancel()
-            raise
+        value = self.call(stay.enter)
         try:
             yield value
         except BaseException as error:
-            if not self._leave(stay, over, error):
+            if not self.call(stay.leave, error):
                 raise
         else:
-            self._leave(stay, over, None)
-
-    def _leave(self, stay: _Stay[Any], over: ConcurrentFuture[bool | None], error: BaseException | None) -> bool:
-        """Let a stay end, and say whether the manager has dealt with `error`."""
-        self._running_loop().call_soon_threadsafe(stay.leave, error)
-        return bool(over.result())
+            self.call(stay.leave, None)
 
     def iterate(self, iterable: AsyncIterable[_T], *, bound: int = BOUND) -> SyncIterator[_T]:
         """An async iterable as a plain iterator: it runs in the portal, at most `bound` items ahead of who reads it."""
@@ -170,20 +175,38 @@ class _Stay(Generic[_T]):
 
     def __init__(self, manager: AbstractAsyncContextManager[_T]) -> None:
         self._manager = manager
-        #: The value of `__aenter__`, or why there is none.
-        self.entered: ConcurrentFuture[_T] = ConcurrentFuture()
+        self._task: asyncio.Task[bool | None] | None = None
         self._left: asyncio.Future[BaseException | None] | None = None
 
-    async def run(self) -> bool | None:
-        self._left = asyncio.get_running_loop().create_future()
+    async def enter(self) -> _T:
+        """The value of `__aenter__`."""
+        loop = asyncio.get_running_loop()
+        entered: asyncio.Future[_T] = loop.create_future()
+        self._left = loop.create_future()
+        self._task = loop.create_task(self._run(entered, self._left))
         try:
-            value = await self._manager.__aenter__()
-        except BaseException as error:
-            self.entered.set_exception(error)
+            both: tuple[asyncio.Future[Any], ...] = (self._task, entered)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.wait([self._task])
             raise
-        self.entered.set_result(value)
+        if not entered.done():
+            await self._task
+        return await entered
+
+    async def leave(self, error: BaseException | None) -> bool:
+        """The block has been left: `__aexit__`, and whether that has dealt with `error`."""
+        assert self._left is not None and self._task is not None
+        if not self._left.done():
+            self._left.set_result(error)
+        return bool(await self._task)
+
+    async def _run(self, entered: asyncio.Future[_T], left: asyncio.Future[BaseException | None]) -> bool | None:
+        value = await self._manager.__aenter__()
+        entered.set_result(value)
         try:
-            reason = await self._left
+            reason = await left
         except asyncio.CancelledError as cancelled:
             # The portal is closed before the block is left.
             await self._manager.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
@@ -192,7 +215,6 @@ class _Stay(Generic[_T]):
             return await self._manager.__aexit__(None, None, None)
         return await self._manager.__aexit__(type(reason), reason, reason.__traceback__)
 
-    def leave(self, error: BaseException | None) -> None:
-        """The block has been left."""
-        if self._left is not None and not self._left.done():
-            self._left.set_result(error)
+
+async def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return await awaitable(function(*args, **kwargs), function)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from types import FunctionType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from weft.bridge import _workers
 from weft.bridge._loopcall import LoopCall
-from weft.bridge._workers import Job, OwnThread, current_job
-from weft.bridge.cancel import abandon, forget, is_abandoned
-from weft.bridge.errors import Closed, StillRunning
+from weft.bridge._workers import Job, OwnThread, current_job, inside
+from weft.bridge.errors import Closed, Deadlock, StillRunning
 
 __all__ = [
     "OnCancel",
@@ -39,12 +40,20 @@ OnCancel = Literal["wait", "abandon"]
 DEFAULT_LIMIT = min(32, (os.cpu_count() or 1) + 4)
 
 
+#: What marks the code of a function whose call gives a coroutine or an async generator.
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
 def refuse_async(function: Any) -> None:
     """Raise TypeError for what would only make a coroutine: in a thread nobody would run it."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{function!r} is an async function: await it, it needs no thread")
+    if type(function) is FunctionType and not function.__code__.co_flags & _ASYNC:
+        return
     if not callable(function):
-        raise TypeError(f"{function!r} can't be called")
+        raise TypeError(f"{function!r} can't be called: pass a function, and its arguments behind it")
+    # The call itself, where it is an object with a method of that name.
+    for each in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise TypeError(f"{function!r} is an async function: await it, it needs no thread")
 
 
 def refuse_sync(function: Any) -> None:
@@ -59,10 +68,12 @@ class Threads:
 
     limit:      calls at once; None: as many as asyncio's default executor has threads
     on_cancel:  what becomes of a call that runs when its task is cancelled, see `weft.bridge.cancel`
-    timeout:    seconds that each call may take, before `StillRunning` is raised and the call abandoned; None: any
+    timeout:    seconds that each call may take once it has a place, before `StillRunning` is raised and the call
+                abandoned; None: any
 
     Used by one loop at a time, in its thread. `async with` waits at the end for what runs. Cost of a call: two hops between
-    threads, and no more objects than a future, a job and a context.
+    threads, and no more objects than a future, a job and a context. A call that waits for its loop (`call_async`) lends its
+    place to the next; when it goes on, one more than `limit` may run for a while.
     """
 
     def __init__(self, limit: int | None = None, *, on_cancel: OnCancel = "wait", timeout: float | None = None) -> None:
@@ -70,67 +81,91 @@ class Threads:
             raise ValueError(f"a limit of {limit} lets nothing run: at least 1 is needed")
         if on_cancel not in ("wait", "abandon"):
             raise ValueError(f"on_cancel is {on_cancel!r}: it must be 'wait' or 'abandon'")
-        self._free = DEFAULT_LIMIT if limit is None else limit
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"a timeout of {timeout} s lets nothing run: more than 0 is needed, or None for any time")
+        self._limit = self._free = DEFAULT_LIMIT if limit is None else limit
         self._on_cancel = on_cancel
         self._timeout = timeout
         self._waiting: deque[asyncio.Future[None]] = deque()
-        # Calls that hold a place, those that were abandoned among them.
+        # Calls that have not ended, those that were abandoned among them.
         self._running: set[Job] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._submit = _workers.submit
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._is_closed else ""
+        running, waiting = len(self._running), len(self._waiting)
+        return f"<{type(self).__name__} at {id(self):#x}: {running} run, {waiting} wait, limit {self._limit}{state}>"
 
     async def run(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The result of `function(*args, **kwargs)`, called in a thread with a copy of this context."""
         refuse_async(function)
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
         if self._is_closed:
-            raise Closed(f"{self!r} is closed: {function!r} was not called")
-        if self._free > 0 and not self._waiting:
-            self._free -= 1
-        else:
-            await self._turn(loop)
-        job = Job(loop, function, args, kwargs, self)
-        self._running.add(job)
-        try:
-            self._submit(job)
-        except BaseException:
-            self._give_back(job)
-            raise
+            raise self._refusal(function)
+        is_guest = self._is_host()
+        if not is_guest:
+            if self._free > 0 and not self._waiting:
+                self._free -= 1
+            else:
+                await self._turn(loop, function)
+        job = self._put(Job(loop, function, args, kwargs, self), is_guest)
         timer = None if self._timeout is None else loop.call_later(self._timeout, self._expire, job)
         try:
             await job.ended
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if job.withdraw():
                 self._give_back(job)
                 raise
             job.cancel()
-            if self._on_cancel == "abandon":
-                abandon(job)
+            if self._on_cancel == "wait":
+                await _wait_out(job)
+            if not job.is_done:
+                job.abandon()
+                if job.overdue is not None:
+                    raise cancelled from job.overdue
                 raise
-            await _wait_out(job)
             if job.error is None or isinstance(job.error, asyncio.CancelledError):
                 raise
-        except StillRunning:
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if job.overdue is not None and not job.is_done:
             if job.withdraw():
                 self._give_back(job)
             else:
                 job.cancel()
-                abandon(job)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+                job.abandon()
+            raise job.overdue
         return job.outcome()  # type: ignore[no-any-return]
 
+    def send(self, function: Callable[[], object]) -> None:
+        """Call it in a thread at once, past the limit, with nobody to wait for it; in the loop's thread.
+
+        What it raises goes to the loop's exception handler.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
+        if self._is_closed:
+            raise self._refusal(function)
+        job = Job(loop, function, (), {}, self)
+        job.is_abandoned = True
+        self._put(job, True)
+
     async def aclose(self) -> None:
-        """Take no more calls, and wait for those that run, but not for the abandoned ones."""
+        """Take no more calls, and wait for those that run, but not for the abandoned ones. Those that wait get `Closed`."""
+        self._refuse_own_calls()
         self._is_closed = True
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(Closed(f"{self!r} was closed before the call began"))
         is_cancelled = False
         for job in list(self._running):
-            if not is_abandoned(job):
+            if not job.is_abandoned:
                 is_cancelled |= await _wait_out(job)
         if is_cancelled:
             raise asyncio.CancelledError
@@ -141,9 +176,37 @@ class Threads:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Work for another loop, if the one before is done with us."""
+        if self._running or self._waiting:
+            if self._loop is not None and not self._loop.is_closed():
+                raise RuntimeError(f"{self!r} works for {self._loop!r}: make others for {loop!r}")
+            # Nobody tells a closed loop of an end: what it has left behind holds no place.
+            self._running.clear()
+            self._waiting.clear()
+            self._free = self._limit
+        self._loop = loop
+
+    def _refuse_own_calls(self) -> None:
+        """Raise Deadlock in a coroutine that one of our calls waits for."""
+        job = inside.get()
+        if job is None or job.calls is not asyncio.current_task():
+            return
+        while job is not None:
+            if job in self._running:
+                raise Deadlock(
+                    f"{self!r} can't be closed by a coroutine that {job.what!r} waits for, which would have to end first: "
+                    "close it when that call has returned, or from a task of its own"
+                )
+            job = job.parent
+
     # -- places --
 
-    async def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _is_host(self) -> bool:
+        """Whether the running coroutine may run a call without a place."""
+        return False
+
+    async def _turn(self, loop: asyncio.AbstractEventLoop, function: Callable[..., object]) -> None:
         """Wait for a place; it is taken when this returns."""
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)
@@ -154,6 +217,23 @@ class Threads:
                 # It was given one, and can't use it any more.
                 self._lend_place()
             raise
+        if self._is_closed:
+            self._lend_place()
+            raise self._refusal(function)
+
+    def _refusal(self, function: Callable[..., object]) -> Closed:
+        return Closed(f"{self!r} takes no more calls, and {function!r} was not called: make new ones")
+
+    def _put(self, job: Job, is_guest: bool) -> Job:
+        """Give a job to the threads."""
+        job.is_guest = is_guest
+        self._running.add(job)
+        try:
+            self._submit(job)
+        except BaseException:
+            self._give_back(job)
+            raise
+        return job
 
     def _lend_place(self) -> None:
         while self._waiting:
@@ -163,44 +243,63 @@ class Threads:
                 return
         self._free += 1
 
-    def _take_place(self) -> None:
+    def _give_back(self, job: Job) -> None:
+        self._running.discard(job)
+        if not job.is_guest:
+            self._lend_place()
+
+    def _on_pause(self, job: Job) -> None:
+        self._lend_place()
+
+    def _on_go_on(self, job: Job) -> None:
         # Without waiting for one: below zero for a while, rather than a thread that waits for ever.
         self._free -= 1
 
-    def _give_back(self, job: Job) -> None:
-        self._running.discard(job)
-        self._lend_place()
+    # -- ends --
 
     def _on_end(self, job: Job) -> None:
-        self._give_back(job)
-        for waiter in job.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if not job.ended.done():
-            job.ended.set_result(None)
-        elif forget(job) and job.error is not None and not isinstance(job.error, asyncio.CancelledError):
-            job.loop.call_exception_handler(
-                {"message": f"An abandoned call of {job.what!r} failed in {job.thread!r}", "exception": job.error}
-            )
+        if job in self._running:
+            self._give_back(job)
+        _wake(job)
+        if job.is_abandoned and (error := _unseen(job)) is not None:
+            message = f"An abandoned call of {job.what!r} failed in {job.thread!r}"
+            job.loop.call_exception_handler({"message": message, "exception": error})
+
+    def _on_lost(self, job: Job) -> None:
+        if (error := _unseen(job)) is not None:
+            hook = threading.excepthook
+            hook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
 
     def _expire(self, job: Job) -> None:
-        if not job.ended.done():
+        if not job.is_done:
             where = job.where()
             place = f"thread {job.thread!r}, at {where}" if where else "no thread yet: all were busy"
-            job.ended.set_exception(
-                StillRunning(
-                    f"{job.what!r} is still running after {self._timeout:g} s, in {place}; "
-                    "it was asked to end (check_cancelled)",
-                    job.thread,
-                    where,
-                )
+            job.overdue = StillRunning(
+                f"{job.what!r} is still running after {self._timeout:g} s, in {place}; "
+                "it was asked to end (check_cancelled)",
+                job.thread,
+                where,
             )
+            _wake(job)
+
+
+def _wake(job: Job) -> None:
+    """Let those that wait for a job look at it."""
+    for waiter in (job.ended, *job.waiters):
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+def _unseen(job: Job) -> BaseException | None:
+    """The error that nobody has waited for; a cancellation is none."""
+    error, job.error = job.error, None
+    return None if isinstance(error, asyncio.CancelledError) else error
 
 
 async def _wait_out(job: Job) -> bool:
-    """Wait until a job has ended, however often this task is cancelled meanwhile; whether it was."""
+    """Wait until a job has ended or is overdue, however often this task is cancelled meanwhile; whether it was."""
     is_cancelled = False
-    while not job.is_done:
+    while not job.is_done and job.overdue is None:
         waiter: asyncio.Future[None] = job.loop.create_future()
         job.waiters.append(waiter)
         try:
@@ -214,7 +313,8 @@ async def _wait_out(job: Job) -> bool:
 class OneThread(Threads):
     """`Threads` whose calls all run in one thread, one after the other: for what may be touched by its own thread only.
 
-    `aclose` ends the thread.
+    A call that waits for its loop (`call_async`) keeps the thread for itself, and for the calls that its coroutine makes:
+    those run meanwhile. So what that coroutine waits for must not need this thread by another task. `aclose` ends the thread.
     """
 
     def __init__(self, name: str, *, on_cancel: OnCancel = "wait", timeout: float | None = None) -> None:
@@ -223,10 +323,25 @@ class OneThread(Threads):
         self._submit = self._thread.submit
 
     async def aclose(self) -> None:
+        self._refuse_own_calls()
         try:
             await super().aclose()
         finally:
             self._thread.close()
+
+    def _is_host(self) -> bool:
+        job = inside.get()
+        while job is not None:
+            if job.is_running and job.belongs_to(self):
+                return True
+            job = job.parent
+        return False
+
+    def _on_pause(self, job: Job) -> None:
+        pass
+
+    def _on_go_on(self, job: Job) -> None:
+        pass
 
 
 _defaults: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Threads] = weakref.WeakKeyDictionary()
