@@ -7,7 +7,7 @@ code, with its own `import asyncio`, runs on it as well.
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError, InvalidStateError, all_tasks, current_task, get_running_loop
+from asyncio import CancelledError, InvalidStateError, all_tasks, current_task, get_running_loop, to_thread
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,7 @@ __all__ = [
     "sleep",
     "timeout",
     "timeout_at",
+    "to_thread",
     "wait",
     "wait_for",
     "wrap_future",

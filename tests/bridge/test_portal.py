@@ -1,13 +1,10 @@
-"""Async functions from synchronous code: calls, tasks, context managers, iterators, Ctrl-C, and ends."""
+"""Async functions from synchronous code: calls, tasks, context managers, iterators, and ends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
-import subprocess
-import sys
-import textwrap
 import threading
 import traceback
 
@@ -333,36 +330,138 @@ def test_iterating_in_the_portals_own_thread_raises_at_once(portal):
     items.close()
 
 
-# ------------------------------------------------------------------------------------------------------------ Ctrl-C
+# -------------------------------------------------------------------------------------------------- what can't be used
 
-CTRL_C = """
-import asyncio, os, signal, sys, threading
-from weft import bridge
 
-async def work():
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-    try:
-        await asyncio.sleep(1000)
-    finally:
-        await asyncio.sleep(0)
-        print("cleaned up", flush=True)
+def test_a_sync_function_names_the_remedy(portal):
+    async def generate():
+        yield 5
 
-try:
+    with pytest.raises(TypeError, match=r"built-in function len.* gave 'int': call it directly, or in a thread"):
+        portal.call(len, "")
+    with pytest.raises(TypeError, match=r"gave 'int': call it directly"):
+        portal.start(len, "").result(10)
+    with pytest.raises(TypeError, match=r"generate.*gave 'async_generator': iterate over it \(Portal.iterate\)"):
+        portal.call(generate)
+    with pytest.raises(TypeError, match="is no async context manager.*`with` enters it"):
+        portal.enter(contextlib.nullcontext).__enter__()
+
+
+def test_a_generator_used_twice(portal):
+    source = Source(3)()
+    items = portal.iterate(source)
+    with pytest.raises(RuntimeError, match=r"async_generator object.*is iterated over already: call .* again"):
+        portal.iterate(source)
+    assert list(items) == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="has come to its end: call .* again for another one"):
+        portal.iterate(source)
+    # One that was never begun is given back.
+    source = Source(3)()
+    portal.iterate(source)
+    assert list(portal.iterate(source)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exit_belongs_to_who_called(portal, error):
+    async def leave():
+        raise error
+
+    async def source():
+        yield 1
+        raise error
+
+    with pytest.raises(type(error)):
+        portal.call(leave)
+    items = portal.iterate(source())
+    assert next(items) == 1
+    with pytest.raises(type(error)):
+        next(items)
+    assert portal.call(add, 1, 2) == 3
+
+
+def test_the_last_item_is_seen_before_the_end(portal):
+    """The maker appends it and ends between two looks of the taker's."""
+    items = portal.iterate(Source(0)())
+    pumping = items._pumping
+
+    class Late(type(pumping.buffer)):
+        def __bool__(self):
+            if not pumping._is_over:
+                self.append("the last")
+                pumping._is_over = True
+                return False
+            return len(self) > 0
+
+    pumping.buffer = Late()
+    assert next(items) == "the last"
+    with pytest.raises(StopIteration):
+        next(items)
+
+
+def test_a_source_that_cannot_be_begun(portal):
+    class Broken:
+        def __aiter__(self):
+            raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        next(portal.iterate(Broken()))
+
+
+def test_a_source_that_cannot_be_closed(portal):
+    async def source():
+        try:
+            while True:
+                yield 1
+        finally:
+            raise KeyError("lost")
+
+    items = portal.iterate(source())
+    next(items)
+    with pytest.raises(KeyError, match="lost"):
+        items.close()
+    items.close()
+
+
+def test_a_source_that_never_waits_leaves_the_loop_to_others(portal, in_thread):
+    """It makes items as fast as they are taken."""
+
+    async def source():
+        while True:
+            yield 1
+
+    stop, taken = threading.Event(), []
+
+    def take():
+        with portal.iterate(source()) as items:
+            for item in items:
+                taken.append(item)
+                if stop.is_set():
+                    return
+
+    in_thread(take)
+    while len(taken) < 1000:
+        assert portal.call(add, 1, 2) == 3
+    stop.set()
+
+
+def test_a_waiting_iterator_ends_with_its_portal(in_thread):
+    outcome, began = [], threading.Event()
+
+    async def source():
+        began.set()
+        await asyncio.get_running_loop().create_future()
+        yield 1
+
+    def take():
+        try:
+            next(items)
+        except asyncio.CancelledError:
+            outcome.append("cancelled")
+
     with bridge.Portal() as portal:
-        {use}
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-"""
-
-
-@pytest.mark.parametrize("use", ["portal.call(work)", "portal.start(work).result()"])
-def test_one_ctrl_c_ends_both(use):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CTRL_C.replace("{use}", use))],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.stdout.split("\n")[:2] == ["cleaned up", "interrupted"], done.stderr
-    assert done.returncode == 0
-    assert done.stderr == ""
+        items = portal.iterate(source())
+        thread = in_thread(take)
+        assert began.wait(10)
+    thread.join(10)
+    assert outcome == ["cancelled"]
+    items.close()

@@ -10,6 +10,7 @@ Everything works on any asyncio loop. What a cancellation means to a thread is w
 
 from __future__ import annotations
 
+from weft._host.foreign import concurrent_future, run_coroutine_threadsafe, wrap_future
 from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
 from weft.bridge.errors import (
     BridgeError,
@@ -41,8 +42,11 @@ __all__ = [
     "abandoned",
     "call_async",
     "check_cancelled",
+    "concurrent_future",
     "is_cancelled",
     "iterate",
+    "run_coroutine_threadsafe",
     "sleep",
     "to_thread",
+    "wrap_future",
 ]

@@ -157,6 +157,11 @@ class Job:
     def is_done(self) -> bool:
         return self._state == "done"
 
+    @property
+    def is_over(self) -> bool:
+        """It has ended, or will never begin."""
+        return self._state in ("done", "withdrawn")
+
     def withdraw(self) -> bool:
         """Take it back; False if a thread has begun it."""
         with self._lock:

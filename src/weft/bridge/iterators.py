@@ -127,7 +127,7 @@ class SyncIterator(Generic[_T]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, iterable: AsyncIterable[_T], bound: int) -> None:
         if not isinstance(iterable, AsyncIterable):
-            raise TypeError(f"{iterable!r} is no async iterable")
+            raise TypeError(f"{iterable!r} is no async iterable: a plain one needs no portal")
         _check_bound(bound)
         claim(iterable)
         self._iterable = iterable

@@ -117,14 +117,13 @@ class Threads:
         try:
             await job.ended
         except asyncio.CancelledError as cancelled:
-            if job.withdraw():
-                self._give_back(job)
+            if self._withdraw(job):
                 raise
             job.cancel()
             if self._on_cancel == "wait":
                 await _wait_out(job)
             if not job.is_done:
-                job.abandon()
+                self._abandon(job)
                 if job.overdue is not None:
                     raise cancelled from job.overdue
                 raise
@@ -134,11 +133,9 @@ class Threads:
             if timer is not None:
                 timer.cancel()
         if job.overdue is not None and not job.is_done:
-            if job.withdraw():
-                self._give_back(job)
-            else:
+            if not self._withdraw(job):
                 job.cancel()
-                job.abandon()
+                self._abandon(job)
             raise job.overdue
         return job.outcome()  # type: ignore[no-any-return]
 
@@ -257,6 +254,19 @@ class Threads:
 
     # -- ends --
 
+    def _withdraw(self, job: Job) -> bool:
+        """Take a job back, if no thread has begun it."""
+        if not job.withdraw():
+            return False
+        self._give_back(job)
+        _wake(job)
+        return True
+
+    def _abandon(self, job: Job) -> None:
+        """Wait for a job no longer, and let nobody else do so."""
+        job.abandon()
+        _wake(job)
+
     def _on_end(self, job: Job) -> None:
         if job in self._running:
             self._give_back(job)
@@ -297,9 +307,9 @@ def _unseen(job: Job) -> BaseException | None:
 
 
 async def _wait_out(job: Job) -> bool:
-    """Wait until a job has ended or is overdue, however often this task is cancelled meanwhile; whether it was."""
+    """Wait until a job has ended or is given up, however often this task is cancelled meanwhile; whether it was."""
     is_cancelled = False
-    while not job.is_done and job.overdue is None:
+    while not job.is_over and not job.is_abandoned and job.overdue is None:
         waiter: asyncio.Future[None] = job.loop.create_future()
         job.waiters.append(waiter)
         try:
