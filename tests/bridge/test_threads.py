@@ -85,9 +85,19 @@ async def test_limit_and_order(world):
     gate.set()
     assert await asyncio.gather(*tasks) == list(range(20))
     assert most == 2
-    assert sorted(order[:2]) == [0, 1]
-    # Two at a time, so each began at most one place off its turn.
-    assert all(abs(place - number) <= 1 for place, number in enumerate(order))
+    assert sorted(order) == list(range(20))
+    await threads.aclose()
+
+
+async def test_the_order_in_which_they_came(world):
+    threads, order = bridge.Threads(1), []
+    tasks = [asyncio.create_task(threads.run(order.append, number)) for number in range(100)]
+    await asyncio.sleep(0)
+    for task in tasks[10:90:2]:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert order == sorted(order) and len(order) >= 60
+    assert not threads._waiting and not threads._running
     await threads.aclose()
 
 

@@ -76,33 +76,6 @@ async def test_a_timeout_ends_the_wait_for_a_cancelled_call(world):
         await asyncio.sleep(0)
 
 
-async def test_a_place_given_while_they_are_closed(world):
-    """The call has its place, and its task has not gone on yet: it must not run behind the back of who closed."""
-    threads, called = bridge.Threads(1), []
-    gate = threading.Event()
-    first = asyncio.create_task(threads.run(gate.wait, 10))
-    second = asyncio.create_task(threads.run(called.append, 1))
-    await asyncio.sleep(0)
-    (waiter,) = threads._waiting
-    closings, lend = [], threads._lend_place
-
-    def lend_and_close():
-        lend()
-        assert waiter.done()
-        threads._lend_place = lend
-        closing = threads.aclose()
-        with pytest.raises(StopIteration):
-            closing.send(None)
-        closings.append(closing)
-
-    threads._lend_place = lend_and_close
-    gate.set()
-    assert await first is True
-    with pytest.raises(bridge.Closed, match="takes no more calls"):
-        await second
-    assert closings and not called and not threads._running
-
-
 async def test_two_loops_at_a_time(world):
     threads = bridge.Threads()
     gate = threading.Event()

@@ -57,7 +57,10 @@ def current_job() -> Job | None:
 
 
 class Owner(Protocol):
-    """Who submits jobs, and limits how many run at once. In the loop's thread, but for `_on_lost`."""
+    """Who submits jobs, and limits how many run at once. In the loop's thread, but for `_next` and `_on_lost`."""
+
+    def _next(self, job: Job) -> Job | None:
+        """A job of yours gives its thread back: the one that is to run there now. In the worker's thread."""
 
     def _on_end(self, job: Job) -> None:
         """A job of yours has ended in its thread."""
@@ -80,6 +83,7 @@ class Job:
     is_abandoned:  nobody waits for it
     is_guest:      it has no place of its own among its owner's jobs
     overdue:       why it is waited for no longer, if it has taken too long
+    timer:         ends the wait for it
     parent:        the job that waits for the coroutine that submitted this one
     """
 
@@ -105,6 +109,7 @@ class Job:
         "started_at",
         "thread",
         "thread_id",
+        "timer",
         "waiters",
         "what",
     )
@@ -145,6 +150,7 @@ class Job:
         self.thread: str = ""
         self.thread_id: int = 0
         self.started_at: float = 0.0
+        self.timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<call of {self.what!r}, {self._state}>"
@@ -202,10 +208,19 @@ class Job:
         self._owner._on_go_on(self)
 
     def run(self) -> None:
-        """Do it. In a worker's thread."""
+        """Do it, and then what its owner has for this thread. In a worker's thread."""
+        job: Job | None = self
+        while job is not None:
+            is_run = job._call()
+            following = job._owner._next(job)
+            if is_run:
+                job._tell()
+            job = following
+
+    def _call(self) -> bool:
         with self._lock:
             if self._state != "queued":
-                return
+                return False
             self._state = "running"
         outer = getattr(_here, "job", None)
         _here.job = self
@@ -222,6 +237,10 @@ class Job:
             self._function = self._args = self._kwargs = self._context = None
         self._state = "done"
         abandoned_jobs.discard(self)
+        return True
+
+    def _tell(self) -> None:
+        """Let the loop hear of the end."""
         try:
             self.loop.call_soon_threadsafe(self._owner._on_end, self)
         except RuntimeError:

@@ -9,8 +9,9 @@ import asyncio
 import inspect
 import os
 import threading
+import time
 import weakref
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
@@ -68,8 +69,8 @@ class Threads:
 
     limit:      calls at once; None: as many as asyncio's default executor has threads
     on_cancel:  what becomes of a call that runs when its task is cancelled, see `weft.bridge.cancel`
-    timeout:    seconds that each call may take once it has a place, before `StillRunning` is raised and the call
-                abandoned; None: any
+    timeout:    seconds that each call may take once a thread has begun it, before `StillRunning` is raised and the
+                call abandoned; None: any
 
     Used by one loop at a time, in its thread. `async with` waits at the end for what runs. Cost of a call: two hops between
     threads, and no more objects than a future, a job and a context. A call that waits for its loop (`call_async`) lends its
@@ -86,8 +87,11 @@ class Threads:
         self._limit = self._free = DEFAULT_LIMIT if limit is None else limit
         self._on_cancel = on_cancel
         self._timeout = timeout
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        # Calls that have not ended, those that were abandoned among them.
+        # Calls without a place, in the order they came.
+        self._waiting: OrderedDict[Job, None] = OrderedDict()
+        # Of `_free`, `_waiting` and `_loop`: a thread that has ended a call takes the next by itself.
+        self._lock = threading.Lock()
+        # Calls that have not ended: those that wait and those that were abandoned among them.
         self._running: set[Job] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
@@ -95,8 +99,7 @@ class Threads:
 
     def __repr__(self) -> str:
         state = ", closed" if self._is_closed else ""
-        running, waiting = len(self._running), len(self._waiting)
-        return f"<{type(self).__name__} at {id(self):#x}: {running} run, {waiting} wait, limit {self._limit}{state}>"
+        return f"<{type(self).__name__} at {id(self):#x}: {len(self._running)} calls, limit {self._limit}{state}>"
 
     async def run(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The result of `function(*args, **kwargs)`, called in a thread with a copy of this context."""
@@ -106,36 +109,34 @@ class Threads:
             self._bind(loop)
         if self._is_closed:
             raise self._refusal(function)
-        is_guest = self._is_host()
-        if not is_guest:
-            if self._free > 0 and not self._waiting:
-                self._free -= 1
-            else:
-                await self._turn(loop, function)
-        job = self._put(Job(loop, function, args, kwargs, self), is_guest)
-        timer = None if self._timeout is None else loop.call_later(self._timeout, self._expire, job)
+        job = Job(loop, function, args, kwargs, self)
+        job.is_guest = self._is_host()
+        self._running.add(job)
+        if job.is_guest or self._has_place(job):
+            self._put(job)
+        if self._timeout is not None:
+            job.timer = loop.call_later(self._timeout, self._expire, job)
         try:
             await job.ended
         except asyncio.CancelledError as cancelled:
-            if self._withdraw(job):
+            if self._withdraw(job, None):
                 raise
             job.cancel()
             if self._on_cancel == "wait":
                 await _wait_out(job)
-            if not job.is_done:
+            if not job.is_over:
                 self._abandon(job)
                 if job.overdue is not None:
                     raise cancelled from job.overdue
                 raise
-            if job.error is None or isinstance(job.error, asyncio.CancelledError):
+            if not job.is_done or job.error is None or isinstance(job.error, asyncio.CancelledError):
                 raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if job.timer is not None:
+                job.timer.cancel()
         if job.overdue is not None and not job.is_done:
-            if not self._withdraw(job):
-                job.cancel()
-                self._abandon(job)
+            job.cancel()
+            self._abandon(job)
             raise job.overdue
         return job.outcome()  # type: ignore[no-any-return]
 
@@ -150,16 +151,19 @@ class Threads:
         if self._is_closed:
             raise self._refusal(function)
         job = Job(loop, function, (), {}, self)
-        job.is_abandoned = True
-        self._put(job, True)
+        job.is_abandoned = job.is_guest = True
+        self._running.add(job)
+        self._put(job)
 
     async def aclose(self) -> None:
         """Take no more calls, and wait for those that run, but not for the abandoned ones. Those that wait get `Closed`."""
         self._refuse_own_calls()
         self._is_closed = True
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(Closed(f"{self!r} was closed before the call began"))
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for job in waiting:
+            self._withdraw(job, self._refusal(job.what))
         is_cancelled = False
         for job in list(self._running):
             if not job.is_abandoned:
@@ -175,14 +179,15 @@ class Threads:
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work for another loop, if the one before is done with us."""
-        if self._running or self._waiting:
+        if self._running:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError(f"{self!r} works for {self._loop!r}: make others for {loop!r}")
-            # Nobody tells a closed loop of an end: what it has left behind holds no place.
+            # What a closed loop has left behind holds no place.
             self._running.clear()
+        with self._lock:
             self._waiting.clear()
             self._free = self._limit
-        self._loop = loop
+            self._loop = loop
 
     def _refuse_own_calls(self) -> None:
         """Raise Deadlock in a coroutine that one of our calls waits for."""
@@ -203,62 +208,67 @@ class Threads:
         """Whether the running coroutine may run a call without a place."""
         return False
 
-    async def _turn(self, loop: asyncio.AbstractEventLoop, function: Callable[..., object]) -> None:
-        """Wait for a place; it is taken when this returns."""
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(waiter)
+    def _has_place(self, job: Job) -> bool:
+        """Whether a job may run now; else it waits for its turn."""
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return True
+            self._waiting[job] = None
+            return False
+
+    def _put(self, job: Job) -> None:
+        """Give a job to the threads."""
         try:
-            await waiter
+            self._submit(job)
         except BaseException:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                # It was given one, and can't use it any more.
-                self._lend_place()
+            self._running.discard(job)
+            self._lend_place(job)
             raise
-        if self._is_closed:
-            self._lend_place()
-            raise self._refusal(function)
+
+    def _next(self, job: Job) -> Job | None:
+        if job.is_guest:
+            return None
+        with self._lock:
+            if job.loop is not self._loop:
+                return None
+            if self._free >= 0 and self._waiting:
+                return self._waiting.popitem(last=False)[0]
+            self._free += 1
+            return None
+
+    def _lend_place(self, job: Job) -> None:
+        following = self._next(job)
+        while following is not None:
+            try:
+                self._submit(following)
+                return
+            except Exception as error:
+                self._withdraw(following, error)
+                following = self._next(following)
+
+    def _on_pause(self, job: Job) -> None:
+        self._lend_place(job)
+
+    def _on_go_on(self, job: Job) -> None:
+        # Without waiting for one: below zero for a while, rather than a thread that waits for ever.
+        if not job.is_guest:
+            with self._lock:
+                self._free -= 1
 
     def _refusal(self, function: Callable[..., object]) -> Closed:
         return Closed(f"{self!r} takes no more calls, and {function!r} was not called: make new ones")
 
-    def _put(self, job: Job, is_guest: bool) -> Job:
-        """Give a job to the threads."""
-        job.is_guest = is_guest
-        self._running.add(job)
-        try:
-            self._submit(job)
-        except BaseException:
-            self._give_back(job)
-            raise
-        return job
-
-    def _lend_place(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-        self._free += 1
-
-    def _give_back(self, job: Job) -> None:
-        self._running.discard(job)
-        if not job.is_guest:
-            self._lend_place()
-
-    def _on_pause(self, job: Job) -> None:
-        self._lend_place()
-
-    def _on_go_on(self, job: Job) -> None:
-        # Without waiting for one: below zero for a while, rather than a thread that waits for ever.
-        self._free -= 1
-
     # -- ends --
 
-    def _withdraw(self, job: Job) -> bool:
-        """Take a job back, if no thread has begun it."""
+    def _withdraw(self, job: Job, error: Exception | None) -> bool:
+        """Take a job back, if no thread has begun it; who awaits it gets the error."""
         if not job.withdraw():
             return False
-        self._give_back(job)
+        with self._lock:
+            self._waiting.pop(job, None)
+        job.error = error
+        self._running.discard(job)
         _wake(job)
         return True
 
@@ -268,8 +278,7 @@ class Threads:
         _wake(job)
 
     def _on_end(self, job: Job) -> None:
-        if job in self._running:
-            self._give_back(job)
+        self._running.discard(job)
         _wake(job)
         if job.is_abandoned and (error := _unseen(job)) is not None:
             message = f"An abandoned call of {job.what!r} failed in {job.thread!r}"
@@ -281,16 +290,22 @@ class Threads:
             hook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
 
     def _expire(self, job: Job) -> None:
-        if not job.is_done:
-            where = job.where()
-            place = f"thread {job.thread!r}, at {where}" if where else "no thread yet: all were busy"
-            job.overdue = StillRunning(
-                f"{job.what!r} is still running after {self._timeout:g} s, in {place}; "
-                "it was asked to end (check_cancelled)",
-                job.thread,
-                where,
-            )
-            _wake(job)
+        if job.is_over:
+            return
+        assert self._timeout is not None
+        left = self._timeout if not job.is_running else job.started_at + self._timeout - time.monotonic()
+        if left > 0:
+            # It has had to wait for its thread.
+            job.timer = job.loop.call_later(left, self._expire, job)
+            return
+        where = job.where()
+        job.overdue = StillRunning(
+            f"{job.what!r} is still running after {self._timeout:g} s, in thread {job.thread!r}, "
+            f"at {where or 'its end'}; it was asked to end (check_cancelled)",
+            job.thread,
+            where,
+        )
+        _wake(job)
 
 
 def _wake(job: Job) -> None:
