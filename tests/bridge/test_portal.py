@@ -159,6 +159,27 @@ def test_the_end_reaches_a_thread_that_waits(portal, in_thread):
     assert outcome == [asyncio.CancelledError]
 
 
+def test_what_is_started_too_late_is_cancelled():
+    """The loop takes it, and is closed before it runs anything more."""
+    portal, ended = bridge.Portal(), threading.Event()
+    loop = portal.call(running_loop)
+
+    def take_and_forget(callback, *args, context=None):
+        ended.set()
+
+    loop.call_soon_threadsafe, true = take_and_forget, loop.call_soon_threadsafe
+    future = portal.start(add, 1, 2)
+    assert ended.is_set() and not future.done()
+    loop.call_soon_threadsafe = true
+    portal.close()
+    assert future.cancelled()
+    assert not portal._started
+
+
+async def running_loop():
+    return asyncio.get_running_loop()
+
+
 # ------------------------------------------------------------------------------------------------- context managers
 
 

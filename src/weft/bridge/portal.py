@@ -6,11 +6,13 @@ Rules for whoever edits this file:
 - Whoever waits, waits by `LoopCall`, which refuses the portal's own thread, and which Ctrl-C can interrupt.
 - The end, in order: no more calls; every task is cancelled; the loop runs until they are done; the thread is joined. A
   task that won't end is named, and the thread left behind as a daemon.
+- A closed loop runs nothing of what it was given last. So the thread's last act is to cancel the futures that are left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future as ConcurrentFuture
@@ -66,6 +68,9 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
         self._is_closed = False
+        # What was started and has not ended; and whether the thread has seen to what is left of it.
+        self._started: dict[ConcurrentFuture[Any], Coroutine[Any, Any, Any]] = {}
+        self._is_swept = False
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "not started" if self._loop is None else "running"
@@ -108,6 +113,10 @@ class Portal:
             if started.done():
                 raise
             started.set_exception(error)
+        finally:
+            self._is_swept = True
+            for future, work in list(self._started.items()):
+                _drop(future, work)
 
     async def _main(self, started: ConcurrentFuture[None]) -> None:
         self._stopped = asyncio.Event()
@@ -148,7 +157,20 @@ class Portal:
         loop = self._running_loop()
         if asyncio._get_running_loop() is loop:
             raise Deadlock(f"{function!r} was started from the thread of its own loop: use asyncio.create_task there")
-        return run_coroutine_threadsafe(_call(function, args, kwargs), loop)
+        work = _call(function, args, kwargs)
+        try:
+            future: ConcurrentFuture[_T] = run_coroutine_threadsafe(work, loop)
+        except RuntimeError as error:
+            work.close()
+            raise Closed(f"{function!r} can't be run: {self!r} has ended meanwhile") from error
+        self._started[future] = work
+        future.add_done_callback(self._forget)
+        if self._is_swept:
+            _drop(future, work)
+        return future
+
+    def _forget(self, future: ConcurrentFuture[Any]) -> None:
+        self._started.pop(future, None)
 
     @contextmanager
     def enter(self, manager: AbstractAsyncContextManager[_T]) -> Iterator[_T]:
@@ -214,6 +236,13 @@ class _Stay(Generic[_T]):
         if reason is None:
             return await self._manager.__aexit__(None, None, None)
         return await self._manager.__aexit__(type(reason), reason, reason.__traceback__)
+
+
+def _drop(future: ConcurrentFuture[Any], work: Coroutine[Any, Any, Any]) -> None:
+    """Nobody runs it any more."""
+    future.cancel()
+    if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        work.close()
 
 
 async def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
