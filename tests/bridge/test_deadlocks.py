@@ -115,6 +115,20 @@ async def test_two_hundred_callers_are_no_deep_recursion(world):
     await one.aclose()
 
 
+async def test_a_call_that_blocks_for_one_behind_it(world):
+    """In one thread it can't work, and nobody can see it; a time-out ends it for both."""
+    one, event = bridge.OneThread("alone", timeout=0.01), threading.Event()
+    both = await asyncio.gather(one.run(event.wait), one.run(event.set), return_exceptions=True)
+    assert [type(error) for error in both] == [bridge.StillRunning] * 2
+    assert "is still running" in str(both[0]) and "was not called: every thread" in str(both[1])
+    assert not event.is_set()
+    event.set()
+    while bridge.abandoned():
+        await turns()
+    assert await one.run(len, "works again") == 11
+    await one.aclose()
+
+
 async def test_iterators_inside_of_a_nested_call(world, make):
     threads = make()
 

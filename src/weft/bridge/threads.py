@@ -293,6 +293,14 @@ class Threads:
         if job.is_over:
             return
         assert self._timeout is not None
+        if not job.is_running and (held := self._held()) is not None:
+            # Perhaps for ever.
+            where = held.where()
+            words = (
+                f"{job.what!r} was not called: every thread of {self!r} is held by abandoned calls, as {held.what!r} is"
+            )
+            self._withdraw(job, StillRunning(f"{words}, in thread {held.thread!r}, at {where}", held.thread, where))
+            return
         left = self._timeout if not job.is_running else job.started_at + self._timeout - time.monotonic()
         if left > 0:
             # It has had to wait for its thread.
@@ -306,6 +314,13 @@ class Threads:
             where,
         )
         _wake(job)
+
+    def _held(self) -> Job | None:
+        """The call that runs longest, if abandoned calls hold all places."""
+        running = [job for job in self._running if job.is_running and not job.is_guest]
+        if len(running) < self._limit or not all(job.is_abandoned for job in running):
+            return None
+        return min(running, key=lambda job: job.started_at)
 
 
 def _wake(job: Job) -> None:
