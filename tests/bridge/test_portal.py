@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import contextvars
 import threading
@@ -402,12 +403,20 @@ def test_an_exit_belongs_to_who_called(portal, error):
 
 def test_the_last_item_is_seen_before_the_end(portal):
     """The maker appends it and ends between two looks of the taker's."""
-    items = portal.iterate(Source(0)())
+
+    async def source():
+        await asyncio.get_running_loop().create_future()
+        yield 1
+
+    items = portal.iterate(source())
     pumping = items._pumping
 
     class Late(type(pumping.buffer)):
+        looks = 0
+
         def __bool__(self):
-            if not pumping._is_over:
+            self.looks += 1
+            if self.looks == 2:
                 self.append("the last")
                 pumping._is_over = True
                 return False
@@ -417,6 +426,7 @@ def test_the_last_item_is_seen_before_the_end(portal):
     assert next(items) == "the last"
     with pytest.raises(StopIteration):
         next(items)
+    items.close()
 
 
 def test_a_source_that_cannot_be_begun(portal):
@@ -443,26 +453,24 @@ def test_a_source_that_cannot_be_closed(portal):
     items.close()
 
 
-def test_a_source_that_never_waits_leaves_the_loop_to_others(portal, in_thread):
-    """It makes items as fast as they are taken."""
+def test_a_source_that_never_waits_leaves_the_loop_to_others(portal):
+    """Items are taken as fast as they are made."""
+
+    class Taken(collections.deque):
+        def append(self, item):
+            pass
 
     async def source():
         while True:
             yield 1
 
-    stop, taken = threading.Event(), []
-
-    def take():
-        with portal.iterate(source()) as items:
-            for item in items:
-                taken.append(item)
-                if stop.is_set():
-                    return
-
-    in_thread(take)
-    while len(taken) < 1000:
+    items = portal.iterate(source())
+    items._pumping.buffer = Taken()
+    items._pumping.is_begun = True
+    portal._loop.call_soon_threadsafe(items._pumping._start)
+    for _ in range(10):
         assert portal.call(add, 1, 2) == 3
-    stop.set()
+    items.close()
 
 
 def test_a_waiting_iterator_ends_with_its_portal(in_thread):

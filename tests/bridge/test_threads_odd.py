@@ -220,3 +220,23 @@ def test_a_forked_child_has_threads_of_its_own(world):
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     world.run(one.aclose())
+
+
+async def test_a_call_that_goes_on_is_one_too_many_and_no_more(world):
+    """It had lent its place. When it ends, the place is with whom it was lent to, and not for the next."""
+    threads, began, gate = bridge.Threads(1), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def borrow():
+        loop.call_soon_threadsafe(began.set)
+        gate.wait(10)
+
+    first = asyncio.create_task(threads.run(bridge.call_async, began.wait))
+    second = asyncio.create_task(threads.run(borrow))
+    third = asyncio.create_task(threads.run(len, "123"))
+    await first
+    assert len(threads._waiting) == 1
+    gate.set()
+    await second
+    assert await third == 3
+    assert threads._free == 1
