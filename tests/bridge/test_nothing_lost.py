@@ -91,12 +91,18 @@ async def test_threads(world, on_cancel):
             assert result == number
             tally.end(number, "result")
 
-    tasks = collections.deque(maxlen=AT_ONCE)
+    tasks, alive = collections.deque(maxlen=AT_ONCE), set()
+
+    def end(task):
+        alive.discard(task)
+        places.release()
+
     for number in range(ITEMS):
         await places.acquire()
         fault = rng.choice(["none", "none", "raise", "look", "sleep", "call"])
         tasks.append(task := asyncio.create_task(item(number, fault)))
-        task.add_done_callback(lambda _: places.release())
+        alive.add(task)
+        task.add_done_callback(end)
         if rng.random() < 0.1:
             await turns(rng.randrange(3))
         if rng.random() < 0.3:
@@ -105,7 +111,7 @@ async def test_threads(world, on_cancel):
         if number % GENERATION == GENERATION - rng.randrange(1, 100):
             closings.append(asyncio.create_task(generations[number // GENERATION].aclose()))
     # A cancelled task ends before its first step, without a word: it never asked for anything.
-    await asyncio.wait(tasks)
+    await asyncio.wait([*alive, *tasks])
     await asyncio.gather(*closings)
     while bridge.abandoned():
         await turns()
