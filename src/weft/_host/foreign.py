@@ -25,7 +25,7 @@ from concurrent.futures import CancelledError as ConcurrentCancelledError
 from concurrent.futures import Future as ConcurrentFuture
 from typing import Any, TypeVar, cast
 
-__all__ = ["post", "run_coroutine_threadsafe", "wrap_future"]
+__all__ = ["concurrent_future", "post", "run_coroutine_threadsafe", "wrap_future"]
 
 _T = TypeVar("_T")
 
@@ -62,6 +62,23 @@ def wrap_future(
     wrapper.add_done_callback(cancelled)
     future.add_done_callback(finished)
     return wrapper
+
+
+def concurrent_future(future: asyncio.Future[_T]) -> ConcurrentFuture[_T]:
+    """A `concurrent.futures.Future` that gets the outcome of an asyncio future: `wrap_future` the other way.
+
+    Call it in any thread. Cancelling the future that is returned cancels `future`. Waiting for it in the thread of the
+    loop is a deadlock. A loop that is closed raises asyncio's RuntimeError at once.
+    """
+    if not asyncio.isfuture(future):
+        raise TypeError(f"an asyncio future is needed, not {future!r}: run_coroutine_threadsafe takes a coroutine")
+    loop = future.get_loop()
+    outcome: ConcurrentFuture[_T] = ConcurrentFuture()
+    if _get_running_loop() is loop:
+        _follow(future, outcome, loop)
+    else:
+        loop.call_soon_threadsafe(_follow, future, outcome, loop)
+    return outcome
 
 
 def run_coroutine_threadsafe(coro: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> ConcurrentFuture[_T]:

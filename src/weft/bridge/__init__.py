@@ -1,0 +1,52 @@
+"""Bridges between synchronous and asynchronous code, and from one thread to many, to processes and to other machines.
+
+    await weft.bridge.to_thread(function, …)       a synchronous call from a coroutine
+    with weft.bridge.Portal() as portal:           async functions from synchronous code
+        portal.call(async_function, …)
+    async for item in weft.bridge.iterate(…):      a blocking iterator, bounded
+
+Everything works on any asyncio loop. What a cancellation means to a thread is written in `weft.bridge.cancel`.
+"""
+
+from __future__ import annotations
+
+from weft._host.foreign import concurrent_future, run_coroutine_threadsafe, wrap_future
+from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
+from weft.bridge.errors import (
+    BridgeError,
+    Closed,
+    Deadlock,
+    NotPicklable,
+    SchedulerLost,
+    StillRunning,
+    WorkerDied,
+)
+from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
+from weft.bridge.portal import Portal
+from weft.bridge.threads import OneThread, Threads, call_async, to_thread
+
+__all__ = [
+    "AbandonedCall",
+    "BridgeError",
+    "Closed",
+    "Deadlock",
+    "NotPicklable",
+    "OneThread",
+    "Portal",
+    "SchedulerLost",
+    "StillRunning",
+    "SyncIterator",
+    "ThreadIterator",
+    "Threads",
+    "WorkerDied",
+    "abandoned",
+    "call_async",
+    "check_cancelled",
+    "concurrent_future",
+    "is_cancelled",
+    "iterate",
+    "run_coroutine_threadsafe",
+    "sleep",
+    "to_thread",
+    "wrap_future",
+]
