@@ -20,6 +20,7 @@ from weft.bridge.errors import (
     StillRunning,
     WorkerDied,
 )
+from weft.bridge.futures import run_coroutine_threadsafe, to_concurrent, wrap_future
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
 from weft.bridge.portal import Portal
 from weft.bridge.threads import OneThread, Threads, call_async, to_thread
@@ -43,6 +44,9 @@ __all__ = [
     "check_cancelled",
     "is_cancelled",
     "iterate",
+    "run_coroutine_threadsafe",
     "sleep",
+    "to_concurrent",
     "to_thread",
+    "wrap_future",
 ]
