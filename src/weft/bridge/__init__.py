@@ -11,6 +11,7 @@ Everything works on any asyncio loop. What a cancellation means to a thread is w
 from __future__ import annotations
 
 from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
+from weft.bridge.collect import Collector
 from weft.bridge.errors import (
     BridgeError,
     Closed,
@@ -29,6 +30,7 @@ __all__ = [
     "AbandonedCall",
     "BridgeError",
     "Closed",
+    "Collector",
     "Deadlock",
     "NotPicklable",
     "OneThread",
