@@ -325,15 +325,17 @@ def test_each_thread_waits_for_its_own(in_thread):
 
 def test_a_loop_of_ones_own_for_each_thread(in_thread):
     """Without a loop, threads that share a collector do not meet in one."""
-    collector, loops = bridge.Collector(), []
+    loops = []
 
-    def work():
+    def work(collector):
         collector.execute(add, 1, 2)
         loops.append(collector.loop)
         collector.wait_until_finished()
 
-    for thread in [in_thread(work) for _ in range(5)]:
+    collector = bridge.Collector()
+    for thread in [in_thread(work, collector) for _ in range(5)]:
         thread.join(10)
+    del thread
     assert len(set(map(id, loops))) == 5
     del collector
     gc.collect()
@@ -370,7 +372,7 @@ def test_a_closed_loop(world):
 
 
 def test_a_loop_that_is_closed_under_a_waiting_thread(world, monkeypatch):
-    monkeypatch.setattr("weft.bridge.collect.LOOK_S", 0.01)
+    monkeypatch.setattr("weft.bridge._collecting.LOOK_S", 0.01)
     loop, began = world.new_loop(), threading.Event()
 
     def run():
