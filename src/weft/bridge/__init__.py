@@ -17,12 +17,14 @@ from weft.bridge.errors import (
     Closed,
     Deadlock,
     NotPicklable,
+    Overflow,
     SchedulerLost,
     StillRunning,
     WorkerDied,
 )
 from weft.bridge.futures import run_coroutine_threadsafe, to_concurrent, wrap_future
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
+from weft.bridge.observable import ObservableIterator, from_observable, to_observable
 from weft.bridge.portal import Portal
 from weft.bridge.threads import OneThread, Threads, call_async, to_thread
 
@@ -33,7 +35,9 @@ __all__ = [
     "Collector",
     "Deadlock",
     "NotPicklable",
+    "ObservableIterator",
     "OneThread",
+    "Overflow",
     "Portal",
     "SchedulerLost",
     "StillRunning",
@@ -44,11 +48,13 @@ __all__ = [
     "abandoned",
     "call_async",
     "check_cancelled",
+    "from_observable",
     "is_cancelled",
     "iterate",
     "run_coroutine_threadsafe",
     "sleep",
     "to_concurrent",
+    "to_observable",
     "to_thread",
     "wrap_future",
 ]
