@@ -371,6 +371,17 @@ async def test_a_subscriber_that_fails_on_a_scheduler(world):
     scheduler.dispose()
 
 
+async def test_a_scheduler_that_fails_closes_the_generator_and_is_reported(world):
+    ticks, log = Ticks(100), Log()
+    scheduler = EventLoopScheduler()
+    scheduler.dispose()
+    bridge.to_observable(ticks, scheduler=scheduler).subscribe(log)
+    await others_done()
+    assert (ticks.ended, log.items) == ([GeneratorExit], [])
+    (report,) = world.take_reports()
+    assert "does not call the subscriber" in report["message"]
+
+
 @pytest.mark.parametrize("bound", [1, 2, 7, 64])
 async def test_there_and_back_is_bounded(world, bound):
     """Through operators: the generator is no further ahead of the `async for` than the bound."""

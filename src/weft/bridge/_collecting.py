@@ -121,11 +121,13 @@ class Batch:
 
     running:  in the order they came
     ended:    works elsewhere that have ended, for `drain`. Any thread puts
+    kept:     what must still be raised; for the use of an executor
     """
 
     def __init__(self) -> None:
         self.running: dict[Work, None] = {}
         self.ended: SimpleQueue[Work] = SimpleQueue()
+        self.kept: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._own_loop: asyncio.AbstractEventLoop | None = None
 

@@ -99,7 +99,7 @@ class Pump:
             must_drain = bool(self._waiting) and not self._holds and not self._is_draining
             self._is_draining |= must_drain
         if must_drain:
-            self._scheduler.schedule(self._drain)
+            self._schedule()
         self._wake()
 
     # -- in the loop --
@@ -185,7 +185,14 @@ class Pump:
             if self._is_draining or self._holds:
                 return
             self._is_draining = True
-        self._scheduler.schedule(self._drain)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        try:
+            self._scheduler.schedule(self._drain)
+        except Exception as error:
+            self.dispose()
+            self._report(f"{self._scheduler!r} does not call the subscriber", error)
 
     # -- wherever the subscriber is called --
 
@@ -202,7 +209,7 @@ class Pump:
             with self._lock:
                 self._made -= method == "on_next"
             self._wake()
-        self._scheduler.schedule(self._drain)
+        self._schedule()
 
     def _call(self, method: str, arguments: tuple[Any, ...]) -> None:
         if self._is_disposed:
