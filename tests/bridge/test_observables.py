@@ -284,7 +284,7 @@ async def test_the_context_of_the_subscriber(world):
 async def test_subscribe_and_dispose_in_another_thread(world, in_thread):
     loop, ticks, log = asyncio.get_running_loop(), Ticks(1_000_000), Log()
     observable, got = bridge.to_observable(ticks, loop=loop), []
-    in_thread(lambda: got.append(observable.subscribe(log)))
+    in_thread(lambda: got.append(observable.subscribe(log))).join(10)
     await until(lambda: len(log.items) > 10)
     in_thread(lambda: got[0].dispose())
     await until(lambda: ticks.ended)
