@@ -250,6 +250,23 @@ async def test_with_its_own_thread_it_may_be_waited_for_inside_a_loop(world):
         assert awaited.result(0) == 7
 
 
+def test_what_was_collected_before_the_loop_ran_is_awaited_in_it(world):
+    with bridge.Collector(own_thread=True) as collector:
+        gate = threading.Event()
+
+        async def wait_for_gate():
+            while not gate.is_set():
+                await asyncio.sleep(0)
+
+        async def main():
+            asyncio.get_running_loop().call_soon(gate.set)
+            await collector.finished()
+
+        future = collector.execute(wait_for_gate)
+        world.run(main())
+        assert future.result(0) is None
+
+
 async def test_an_async_block(world):
     async with bridge.Collector() as collector:
         future = collector.execute(add, 1, 2)

@@ -41,11 +41,15 @@ def python() -> Path:
     return python
 
 
-@pytest.mark.slow_test(120)
-def test_graphql_core_2(python: Path, tmp_path: Path) -> None:
-    # Weft as it is tested here, and nothing else of this environment.
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Weft as it is tested here, and nothing else of this environment."""
     (tmp_path / "weft").symlink_to(Path(weft.__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+@pytest.mark.slow_test(120)
+def test_graphql_core_2(python: Path, environment: dict[str, str]) -> None:
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "graphql_session.py")]
     done = call(command, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2000:]
@@ -53,3 +57,11 @@ def test_graphql_core_2(python: Path, tmp_path: Path) -> None:
     assert passed is not None
     assert int(passed[1]) > 150
     assert not re.search(r"skipped|warning", done.stdout), done.stdout
+
+
+def test_the_example_of_the_guide(python: Path, environment: dict[str, str]) -> None:
+    page = (ROOT / "docs" / "guide" / "bridge-graphql.md").read_text(encoding="utf-8")
+    found = re.search(r"^```py\n(.*?)^```\n\nIt prints\n\n```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    done = call([str(python), "-W", "error", "-c", found[1]], env=environment)
+    assert (done.stdout, done.stderr) == (found[2], "")
