@@ -30,7 +30,7 @@ from rx.concurrency import EventLoopScheduler
 from worlds import turns
 
 from weft import bridge
-from weft.bridge.graphql import AsyncioExecutor
+from weft.bridge import AsyncioExecutor
 
 # Rx 1.6 asks for the time in a way that is deprecated since Python 3.12, whenever somebody subscribes.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning:rx.internal.basic")
@@ -366,6 +366,20 @@ def QUERY_WITH(resolver):
     return GraphQLObjectType("Query", {"end": GraphQLField(GraphQLString, resolver=resolver)})
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_task_and_is_no_exception_comes_out_once(world, service, kind, caplog):
+    async def end(*_):
+        await asyncio.sleep(0)
+        raise kind
+
+    loop = world.new_loop()
+    executor = AsyncioExecutor(loop)
+    with pytest.raises(kind):
+        graphql(GraphQLSchema(QUERY_WITH(end)), "{ end }", service, executor=executor)
+    assert data_of(graphql(SCHEMA, "{ hello }", service, executor=executor)) == {"hello": "world"}
+    loop.close()
+
+
 def test_many_queries_of_many_threads(service, in_thread):
     results = []
     with AsyncioExecutor(own_thread=True) as executor:
@@ -576,7 +590,7 @@ def test_it_has_what_the_packages_own_executor_has(world):
 CTRL_C = """
 import asyncio, os, signal
 from graphql import GraphQLField, GraphQLObjectType, GraphQLSchema, GraphQLString, graphql
-from weft.bridge.graphql import AsyncioExecutor
+from weft.bridge import AsyncioExecutor
 
 async def work(*_):
     asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGINT)

@@ -409,6 +409,12 @@ def test_a_loop_that_is_closed_under_a_waiting_thread(world, monkeypatch):
     thread.join()
 
 
+def test_the_package_of_the_graphql_executor_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "promise", None)
+    with pytest.raises(ImportError, match=r"pip install 'weft\[legacy\]'"):
+        bridge.AsyncioExecutor()
+
+
 @pytest.mark.parametrize("own_thread", [True, False])
 def test_a_failure_that_nobody_takes_is_reported(world, own_thread):
     loop = world.new_loop()

@@ -23,6 +23,7 @@ from weft.bridge.errors import (
     WorkerDied,
 )
 from weft.bridge.futures import run_coroutine_threadsafe, to_concurrent, wrap_future
+from weft.bridge.graphql import AsyncioExecutor
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
 from weft.bridge.observable import ObservableIterator, from_observable, to_observable
 from weft.bridge.portal import Portal
@@ -30,6 +31,7 @@ from weft.bridge.threads import OneThread, Threads, call_async, to_thread
 
 __all__ = [
     "AbandonedCall",
+    "AsyncioExecutor",
     "BridgeError",
     "Closed",
     "Collector",

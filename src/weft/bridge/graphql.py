@@ -1,7 +1,6 @@
 """`AsyncioExecutor` for GraphQL's Python library before version 3 (graphql-core 2.3.2, also called graphql-core-legacy).
 
-    from weft.bridge.graphql import AsyncioExecutor
-    result = graphql(schema, query, executor=AsyncioExecutor())
+    result = graphql(schema, query, executor=weft.bridge.AsyncioExecutor())
 
 It takes the place of `graphql.execution.executors.asyncio.AsyncioExecutor`, with the same three methods. It needs
 `pip install weft[legacy]`.
@@ -28,20 +27,14 @@ from typing import Any
 
 from weft.bridge._collecting import AnyFuture
 from weft.bridge.collect import Collector
+from weft.bridge.errors import Deadlock
 from weft.bridge.iterators import BOUND
 from weft.bridge.observable import Source
 
-try:
-    from promise import Promise
-    from rx import AnonymousObservable
-except ImportError as error:
-    raise ImportError("weft.bridge.graphql needs graphql-core 2.3.2: pip install 'weft[legacy]'") from error
-
 __all__ = ["AsyncioExecutor"]
 
-
 #: A list of these alone needs no second look.
-PLAIN = {bool, bytes, dict, float, int, str, type(None)}
+_PLAIN: set[type] = {bool, bytes, dict, float, int, str, type(None)}
 
 
 class AsyncioExecutor(Collector):
@@ -68,6 +61,13 @@ class AsyncioExecutor(Collector):
         bound: int = BOUND,
         scheduler: Any = None,
     ) -> None:
+        try:
+            from promise import Promise
+            from rx import AnonymousObservable
+        except ImportError as error:
+            raise ImportError("AsyncioExecutor needs graphql-core 2.3.2: pip install 'weft[legacy]'") from error
+        self._promise_class: Any = Promise
+        self._observable_class: Any = AnonymousObservable
         super().__init__(loop, own_thread=own_thread)
         self._bound = bound
         self._scheduler = scheduler
@@ -90,10 +90,10 @@ class AsyncioExecutor(Collector):
             raise self._as_exception(error, function) from error
         return self._converted(result)
 
-    def promise(self, awaitable: Awaitable[Any] | ConcurrentFuture[Any]) -> Promise:
+    def promise(self, awaitable: Awaitable[Any] | ConcurrentFuture[Any]) -> Any:
         """A promise for an awaitable, collected as a resolver's is. A DataLoader's batch function has to return one."""
         settle: list[Callable[..., None]] = []
-        promise = Promise(lambda resolve, reject: settle.extend((resolve, reject)))
+        promise = self._promise_class(lambda resolve, reject: settle.extend((resolve, reject)))
         resolve, reject = settle
 
         def on_end(future: AnyFuture) -> None:
@@ -117,10 +117,19 @@ class AsyncioExecutor(Collector):
 
     def wait_until_finished(self) -> None:
         """As `Collector`'s; raises what ended a resolver and is no `Exception`, such as KeyboardInterrupt."""
-        super().wait_until_finished()
+        try:
+            super().wait_until_finished()
+        except Deadlock:
+            self._raise_kept()
+            raise
+        except BaseException:
+            # A loop raises what has ended one of its tasks by itself.
+            self._batch().kept = None
+            raise
         self._raise_kept()
 
     async def finished(self) -> None:
+        """The same, awaited."""
         await super().finished()
         self._raise_kept()
 
@@ -138,15 +147,15 @@ class AsyncioExecutor(Collector):
     # -- inside --
 
     def _converted(self, result: Any) -> Any:
-        if isinstance(result, Promise):
+        if isinstance(result, self._promise_class):
             return result
         if inspect.isawaitable(result) or isinstance(result, ConcurrentFuture):
             return self.promise(result)
         if isinstance(result, AsyncIterator):
-            return AnonymousObservable(
+            return self._observable_class(
                 partial(self._subscribe, Source(result, self.loop, self._bound, self._scheduler))
             )
-        if type(result) in (list, tuple) and not set(map(type, result)) <= PLAIN:
+        if type(result) in (list, tuple) and not set(map(type, result)) <= _PLAIN:
             return [self._converted(item) for item in result]
         return result
 
