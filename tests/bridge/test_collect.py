@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import gc
+import random
 import subprocess
 import sys
 import textwrap
@@ -209,6 +210,32 @@ def test_each_of_many_has_one_outcome(collector):
     assert len(ends) == len(set(ends)) == 3000
     kinds = ["cancelled" if end.cancelled() else "failed" if end.exception() else "done" for end in ends]
     assert {kind: kinds.count(kind) > 300 for kind in kinds} == {"cancelled": True, "failed": True, "done": True}
+
+
+@pytest.mark.slow_test(120)
+@pytest.mark.parametrize(("count", "own_thread"), [(100_000, False), (20_000, True)])
+def test_nothing_of_many_is_lost(count, own_thread):
+    faults, ends = random.Random(1), {"done": 0, "failed": 0, "cancelled": 0}
+
+    async def work(fault):
+        if fault < 0.2:
+            raise KeyError(fault)
+        if fault < 0.4:
+            raise asyncio.CancelledError
+        if fault < 0.6:
+            await asyncio.sleep(0)
+
+    def on_end(future):
+        ends["cancelled" if future.cancelled() else "failed" if future.exception() else "done"] += 1
+
+    with bridge.Collector(own_thread=own_thread) as collector:
+        for number in range(count):
+            collected = collector._collect(work(faults.random()), on_end)
+            if number % 10 == 0:
+                collected.future.cancel()
+        collector.wait_until_finished()
+    assert sum(ends.values()) == count
+    assert min(ends.values()) > count / 10
 
 
 # --------------------------------------------------------------------------------------------- inside a running loop

@@ -7,7 +7,7 @@ Rules for whoever edits this file:
 - A piece of work runs *here*, if its loop is this thread's or runs nowhere; otherwise it runs *elsewhere*, in a loop that
   another thread runs. Here it is a task and its end a callback; elsewhere everything crosses by `call_soon_threadsafe`,
   and its end comes through a queue.
-- A work is in `running` until its task has ended, cancelled or not.
+- A work is in `here` or in `elsewhere` until its task has ended, cancelled or not.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class Work:
             except BaseException:
                 drop(awaitable)
                 raise
-            self.batch.running[self] = None
+            self.batch.here[self] = None
             task.add_done_callback(self._end_here)
             return
         if isinstance(awaitable, ConcurrentFuture):
             self.future = awaitable
-            self.batch.running[self] = None
+            self.batch.elsewhere[self] = None
             awaitable.add_done_callback(self._end_elsewhere)
             return
         outcome: _Outcome = _Outcome(self.loop, self.what)
@@ -83,7 +83,7 @@ class Work:
         except RuntimeError as error:
             drop(awaitable)
             raise Closed(f"{self!r} can't be run: its loop is closed") from error
-        self.batch.running[self] = None
+        self.batch.elsewhere[self] = None
 
     def _end_here(self, _: object) -> None:
         self.batch.end(self)
@@ -119,17 +119,22 @@ class Work:
 class Batch:
     """What one thread has collected. All methods: that thread.
 
-    running:  in the order they came
-    ended:    works elsewhere that have ended, for `drain`. Any thread puts
-    kept:     what must still be raised; for the use of an executor
+    here, elsewhere:  what runs, in the order it came
+    ended:            works elsewhere that have ended, for `drain`. Any thread puts
+    kept:             what must still be raised; for the use of an executor
     """
 
     def __init__(self) -> None:
-        self.running: dict[Work, None] = {}
+        self.here: dict[Work, None] = {}
+        self.elsewhere: dict[Work, None] = {}
         self.ended: SimpleQueue[Work] = SimpleQueue()
         self.kept: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._own_loop: asyncio.AbstractEventLoop | None = None
+
+    def running(self) -> list[Work]:
+        """Everything that has not ended."""
+        return [*self.here, *self.elsewhere]
 
     def own_loop(self) -> asyncio.AbstractEventLoop:
         if self._own_loop is None or self._own_loop.is_closed():
@@ -145,7 +150,7 @@ class Batch:
             loop.close()
 
     def cancel(self) -> None:
-        for work in list(self.running):
+        for work in self.running():
             work.future.cancel()
 
     def end(self, work: Work) -> None:
@@ -153,7 +158,7 @@ class Batch:
         try:
             work.end()
         finally:
-            self.running.pop(work, None)
+            (self.here if work.is_here else self.elsewhere).pop(work, None)
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 if not waiter.done():
@@ -170,7 +175,7 @@ class Batch:
     async def wait(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Until nothing runs any more; with `loop`, nothing here in that loop."""
         here = asyncio.get_running_loop()
-        while any(loop is None or (work.is_here and work.loop is loop) for work in self.running):
+        while any(loop is None or work.loop is loop for work in self.here) or (loop is None and self.elsewhere):
             waiter: asyncio.Future[None] = here.create_future()
             self._waiters.append(waiter)
             await waiter
@@ -180,12 +185,12 @@ class Batch:
         try:
             work = self.ended.get(timeout=LOOK_S)
         except Empty:
-            lost = [work for work in self.running if work.loop.is_closed()]
+            lost = [work for work in self.elsewhere if work.loop.is_closed()]
             if not lost:
                 return
             for work in lost:
                 # It was told to nobody, and will never be.
-                self.running.pop(work)
+                self.elsewhere.pop(work)
             raise Closed(f"{lost!r} came to no end: the loop was closed") from None
         self.end(work)
         self.drain()

@@ -53,7 +53,9 @@ class Collector:
 
     def __repr__(self) -> str:
         where = "in its own thread" if self._portal else f"on {self._given!r}" if self._given else "on any loop"
-        return f"<{type(self).__name__} {where}, {len(self._batch().running)} unfinished{', closed' * self._is_closed}>"
+        return (
+            f"<{type(self).__name__} {where}, {len(self._batch().running())} unfinished{', closed' * self._is_closed}>"
+        )
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -99,10 +101,10 @@ class Collector:
     async def finished(self) -> None:
         """The same, awaited: for a thread that runs a loop. Cancelling it cancels nothing else."""
         batch, loop = self._batch(), asyncio.get_running_loop()
-        for work in batch.running:
-            if not work.is_here:
-                work.home = loop
-            elif work.loop is not loop:
+        for work in batch.elsewhere:
+            work.home = loop
+        for work in batch.here:
+            if work.loop is not loop:
                 raise Deadlock(f"{work!r} belongs to {work.loop!r}, which nobody runs: run it, or pass `loop={loop!r}`")
         batch.drain()
         await batch.wait(None)
@@ -186,9 +188,9 @@ class Collector:
 
     def _wait(self, batch: Batch) -> None:
         batch.drain()
-        while batch.running:
+        while batch.here or batch.elsewhere:
             running = asyncio._get_running_loop()
-            here = next((work for work in batch.running if work.is_here), None)
+            here = next(iter(batch.here), None)
             if here is None:
                 batch.wait_elsewhere()
             elif running is not None:

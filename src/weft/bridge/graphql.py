@@ -75,7 +75,7 @@ class AsyncioExecutor(Collector):
     @property
     def futures(self) -> list[AnyFuture]:
         """Those of this thread that are not done."""
-        return [work.future for work in self._batch().running]
+        return [work.future for work in self._batch().running()]
 
     def execute(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """What `function(*args, **kwargs)` returns; for an awaitable a promise, for an async generator an observable.
