@@ -448,6 +448,26 @@ async def test_without_a_promise_it_refuses_at_once(world, service, caplog):
     assert data_of(graphql(SCHEMA, "{ plain }", service, executor=executor)) == {"plain": "plain"}
 
 
+async def test_what_is_no_exception_comes_out_of_a_refusal_too(world, service, caplog):
+    def end(*_):
+        raise SystemExit
+
+    fields = {"hello": GraphQLField(GraphQLString, resolver=hello), "end": GraphQLField(GraphQLString, resolver=end)}
+    executor = AsyncioExecutor()
+    with pytest.raises(SystemExit):
+        graphql(GraphQLSchema(GraphQLObjectType("Query", fields)), "{ hello end }", service, executor=executor)
+    await executor.finished()
+
+
+async def test_a_promise_of_ones_own_can_be_awaited(world, service):
+    executor = AsyncioExecutor()
+    assert await executor.promise(number(5)) == 5
+    with pytest.raises(KeyError, match="lost"):
+        await executor.promise(fail(service, None))
+    async with AsyncioExecutor(own_thread=True) as other:
+        assert await other.promise(number(5)) == 5
+
+
 async def test_with_its_own_thread_it_may_block_a_running_loop(world, service):
     async with AsyncioExecutor(own_thread=True) as service.executor:
         assert data_of(graphql(SCHEMA, ALL, service, executor=service.executor)) == WANTED

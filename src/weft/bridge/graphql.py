@@ -109,10 +109,7 @@ class AsyncioExecutor(Collector):
             else:
                 resolve(value)
 
-        future = self._collect(awaitable, on_end).future
-        if asyncio.isfuture(future):
-            # For `await promise`; by itself it would make a future, of whatever loop is the current one by then.
-            promise._future = future
+        self._collect(awaitable, on_end)
         return promise
 
     def wait_until_finished(self) -> None:
