@@ -10,28 +10,27 @@ Everything works on any asyncio loop. What a cancellation means to a thread is w
 
 from __future__ import annotations
 
-from weft._host.foreign import concurrent_future, run_coroutine_threadsafe, wrap_future
 from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
-from weft.bridge.errors import (
-    BridgeError,
-    Closed,
-    Deadlock,
-    NotPicklable,
-    SchedulerLost,
-    StillRunning,
-    WorkerDied,
-)
+from weft.bridge.collect import Collector
+from weft.bridge.errors import BridgeError, Closed, Deadlock, NotPicklable, Overflow, SchedulerLost, StillRunning, WorkerDied
+from weft.bridge.futures import run_coroutine_threadsafe, to_concurrent, wrap_future
+from weft.bridge.graphql import AsyncioExecutor
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
+from weft.bridge.observable import ObservableIterator, from_observable, to_observable
 from weft.bridge.portal import Portal
 from weft.bridge.threads import OneThread, Threads, call_async, to_thread
 
 __all__ = [
     "AbandonedCall",
+    "AsyncioExecutor",
     "BridgeError",
     "Closed",
+    "Collector",
     "Deadlock",
     "NotPicklable",
+    "ObservableIterator",
     "OneThread",
+    "Overflow",
     "Portal",
     "SchedulerLost",
     "StillRunning",
@@ -42,11 +41,13 @@ __all__ = [
     "abandoned",
     "call_async",
     "check_cancelled",
-    "concurrent_future",
+    "from_observable",
     "is_cancelled",
     "iterate",
     "run_coroutine_threadsafe",
     "sleep",
+    "to_concurrent",
+    "to_observable",
     "to_thread",
     "wrap_future",
 ]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["BridgeError", "Closed", "Deadlock", "NotPicklable", "SchedulerLost", "StillRunning", "WorkerDied"]
+__all__ = [
+    "BridgeError",
+    "Closed",
+    "Deadlock",
+    "NotPicklable",
+    "Overflow",
+    "SchedulerLost",
+    "StillRunning",
+    "WorkerDied",
+]
 
 
 class BridgeError(Exception):
@@ -32,6 +41,10 @@ class StillRunning(BridgeError, TimeoutError):
 
 class NotPicklable(BridgeError, TypeError):
     """A function, an argument or a result that can't be sent to another process or machine."""
+
+
+class Overflow(BridgeError, RuntimeError):
+    """A source that can't be held up has pushed more items than the buffer takes."""
 
 
 class WorkerDied(BridgeError, RuntimeError):
