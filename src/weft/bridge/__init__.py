@@ -4,12 +4,15 @@
     with weft.bridge.Portal() as portal:           async functions from synchronous code
         portal.call(async_function, …)
     async for item in weft.bridge.iterate(…):      a blocking iterator, bounded
+    weft.bridge.asyncify(Client)                   a synchronous client class as an async one
 
 Everything works on any asyncio loop. What a cancellation means to a thread is written in `weft.bridge.cancel`.
 """
 
 from __future__ import annotations
 
+from weft.bridge._clients import AsyncItems
+from weft.bridge.asyncify import asyncify
 from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
 from weft.bridge.errors import (
     BridgeError,
@@ -20,13 +23,17 @@ from weft.bridge.errors import (
     StillRunning,
     WorkerDied,
 )
+from weft.bridge.handles import AsyncHandle, Call, apply
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
 from weft.bridge.portal import Portal
 from weft.bridge.threads import OneThread, Threads, call_async, to_thread
 
 __all__ = [
     "AbandonedCall",
+    "AsyncHandle",
+    "AsyncItems",
     "BridgeError",
+    "Call",
     "Closed",
     "Deadlock",
     "NotPicklable",
@@ -39,6 +46,8 @@ __all__ = [
     "Threads",
     "WorkerDied",
     "abandoned",
+    "apply",
+    "asyncify",
     "call_async",
     "check_cancelled",
     "is_cancelled",
