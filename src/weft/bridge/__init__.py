@@ -11,7 +11,8 @@ Everything works on any asyncio loop. What a cancellation means to a thread is w
 
 from __future__ import annotations
 
-from weft.bridge._clients import AsyncItems
+from weft.bridge._calls import Call
+from weft.bridge._items import AsyncItems
 from weft.bridge.asyncify import asyncify
 from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
 from weft.bridge.errors import (
@@ -23,7 +24,7 @@ from weft.bridge.errors import (
     StillRunning,
     WorkerDied,
 )
-from weft.bridge.handles import AsyncHandle, Call, apply
+from weft.bridge.handles import AsyncHandle, apply
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
 from weft.bridge.portal import Portal
 from weft.bridge.threads import OneThread, Threads, call_async, to_thread

@@ -25,8 +25,10 @@ from functools import cached_property, wraps
 from numbers import Number
 from typing import Any, Generic, Protocol
 
-from weft.bridge._clients import IS_ASYNC, AsyncItems, Client, Several
-from weft.bridge.handles import AsyncHandle, Attribute, Call, HandleType
+from weft.bridge._calls import Attribute, Call
+from weft.bridge._clients import IS_ASYNC, Client, Several
+from weft.bridge._items import AsyncItems
+from weft.bridge.handles import AsyncHandle, HandleType
 from weft.bridge.threads import OnCancel, OneThread, Threads
 
 __all__ = ["Family", "is_data", "members"]

@@ -7,7 +7,6 @@ Rules for whoever edits this file:
 
 - The object of a handle is made in its threads, by the first use or by `await handle`; `_weft_lock` lets only one make it.
   It is kept by the thread that made it, so that a cancellation of who awaits that doesn't lose it.
-- A `Call` is what a method gives: nothing has begun before it is awaited, entered or iterated over, and that once.
 - What a call returns goes through `Client.convert`, always: so a handle never lets a synchronous object of its family out.
 - Whoever enters a context in a thread leaves it too, also when nobody waits for the entering any more (`Entering`).
 - An object that is its own iterator is read ahead of the loop that takes its items. So until those are taken, no
@@ -18,144 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from weft.bridge._clients import MISSING, Apply, AsyncItems, Client, Entering, Unawaited, Use
+from weft.bridge._calls import Attribute, Call
+from weft.bridge._clients import Apply, Client, Entering, Use
+from weft.bridge._items import MISSING, AsyncItems
 from weft.bridge.errors import Closed
 
-__all__ = ["AsyncHandle", "Attribute", "Call", "HandleType", "apply"]
-
-_T_co = TypeVar("_T_co", covariant=True)
-_V = TypeVar("_V")
-
-
-class Call(Coroutine[Any, Any, _T_co]):
-    """What a method of a handle gives. Once only, either
-
-    await call                  for its result
-    async with call as value:   to enter what it returns; where a class or static method gave a client, the block ends that too
-    async for item in call:     for the items of what it returns
-    """
-
-    __slots__ = ("_coroutine", "_entered")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, _T_co], name: str) -> None:
-        self._coroutine: Any = coroutine
-        # By another name, as type checkers narrow.
-        about: Any = coroutine
-        about.__qualname__ = name
-        self._entered: Any = None
-
-    def __repr__(self) -> str:
-        return f"<call of {self._coroutine.__qualname__}: await it, enter it, or iterate over it>"
-
-    def __await__(self) -> Generator[Any, Any, _T_co]:
-        return self._coroutine.__await__()  # type: ignore[no-any-return]
-
-    def __bool__(self) -> bool:
-        raise TypeError(f"{self!r}: it is neither true nor false")
-
-    def send(self, value: Any) -> Any:
-        return self._coroutine.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._coroutine.throw(*error)
-
-    def close(self) -> None:
-        self._coroutine.close()
-
-    async def __aenter__(self: Call[AbstractAsyncContextManager[_V, Any]]) -> _V:
-        name = self._coroutine.__qualname__
-        manager = await self._coroutine
-        if not isinstance(manager, AsyncHandle | AsyncItems):
-            raise TypeError(f"{name} gave {manager!r}, which can't be entered: await it instead")
-        if isinstance(manager, AsyncHandle):
-            manager._weft_ends_client = manager._weft_is_root
-        entered: Any = manager
-        self._entered = entered
-        return await entered.__aenter__()  # type: ignore[no-any-return]
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        entered, self._entered = self._entered, None
-        left: bool | None = await entered.__aexit__(kind, error, trace)
-        return left
-
-    def __aiter__(self: Call[Iterable[_V] | AsyncIterator[_V]]) -> AsyncIterator[_V]:
-        return _CallItems(self._coroutine)
-
-
-class _CallItems(Generic[_V]):
-    """The items of what a call gives, which is called with the first."""
-
-    def __init__(self, coroutine: Any) -> None:
-        self._coroutine = coroutine
-        self._items: Any = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> _V:
-        if self._items is None:
-            result = await self._coroutine
-            if hasattr(type(result), "__aiter__"):
-                self._items = aiter(result)
-            elif isinstance(result, Iterable) and not isinstance(result, str | bytes):
-                self._items = _InMemory(result)
-            else:
-                raise TypeError(
-                    f"{self._coroutine.__qualname__} gave {result!r}, which can't be iterated over: await it"
-                )
-        item: _V = await self._items.__anext__()
-        return item
-
-    async def aclose(self) -> None:
-        """Make no more items, and close what made them."""
-        if self._items is None:
-            self._coroutine.close()
-        else:
-            await self._items.aclose()
-
-
-class _InMemory:
-    """The items of a list or the like."""
-
-    def __init__(self, result: Iterable[Any]) -> None:
-        self._items = iter(result)
-
-    async def __anext__(self) -> Any:
-        for item in self._items:
-            return item
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        self._items = iter(())
-
-
-class Attribute(Unawaited):
-    """An attribute of the object of a handle: awaited for its value, or called if that is a function."""
-
-    __slots__ = ("_handle", "_name")
-
-    def __init__(self, handle: AsyncHandle, name: str) -> None:
-        self._handle = handle
-        self._name = name
-
-    def __repr__(self) -> str:
-        return f"<{self._name} of {self._handle!r}: await it>"
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._handle._weft_use(self._name, None, None).__await__()
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Call[Any]:
-        return self._handle._weft_call(self._name, args, kwargs)
-
-    def __bool__(self) -> bool:
-        raise TypeError(f"{self!r}: it is neither true nor false")
+__all__ = ["AsyncHandle", "HandleType", "apply"]
 
 
 class HandleType(type):
