@@ -8,7 +8,7 @@ Rules for whoever edits this file:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -22,6 +22,7 @@ __all__ = ["Attribute", "Call"]
 
 _T_co = TypeVar("_T_co", covariant=True)
 _V = TypeVar("_V")
+_Exit = TypeVar("_Exit", bound=bool | None)
 
 
 class Call(Coroutine[Any, Any, _T_co]):
@@ -71,13 +72,15 @@ class Call(Coroutine[Any, Any, _T_co]):
         return await entered.__aenter__()  # type: ignore[no-any-return]
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+        self: Call[AbstractAsyncContextManager[Any, _Exit]],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> _Exit:
         entered, self._entered = self._entered, None
-        left: bool | None = await entered.__aexit__(kind, error, trace)
-        return left
+        return await entered.__aexit__(kind, error, trace)  # type: ignore[no-any-return]
 
-    def __aiter__(self: Call[Iterable[_V] | AsyncIterator[_V]]) -> AsyncIterator[_V]:
+    def __aiter__(self: Call[AsyncIterable[_V] | Iterable[_V]]) -> AsyncIterator[_V]:
         return _CallItems(self._coroutine)
 
 

@@ -146,7 +146,8 @@ class Family:
 
     def is_member(self, kind: type) -> bool:
         """Whether objects of a class are converted because of where the class lives."""
-        if is_data(kind):
+        if is_data(kind) or (hasattr(kind, "__aenter__") and not hasattr(kind, "__enter__")):
+            # What is asynchronous already stays as it is.
             return False
         return kind is self.root or any(each in self._also or _package(each) in self._packages for each in kind.__mro__)
 

@@ -149,18 +149,19 @@ class AsyncHandle(metaclass=HandleType):
             await client.end()
         return left
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        cls = self._weft_sync_class
-        if not hasattr(cls, "__iter__") and not hasattr(cls, "__next__"):
-            raise TypeError(f"{self!r} can't be iterated over: {cls.__qualname__} is not iterable")
-        if not hasattr(cls, "__next__"):
-            return AsyncItems(self._weft_client, self._weft_ready, is_shared=False)
-        items = self._weft_items
-        if items is None or items.is_over:
-            items = self._weft_items = AsyncItems(self._weft_client, self._weft_ready, is_shared=True)
-        return items
-
+    # Not of every handle, so a stub says of which.
     if not TYPE_CHECKING:
+
+        def __aiter__(self) -> AsyncIterator[Any]:
+            cls = self._weft_sync_class
+            if not hasattr(cls, "__iter__") and not hasattr(cls, "__next__"):
+                raise TypeError(f"{self!r} can't be iterated over: {cls.__qualname__} is not iterable")
+            if not hasattr(cls, "__next__"):
+                return AsyncItems(self._weft_client, self._weft_ready, is_shared=False)
+            items = self._weft_items
+            if items is None or items.is_over:
+                items = self._weft_items = AsyncItems(self._weft_client, self._weft_ready, is_shared=True)
+            return items
 
         def __getattr__(self, name: str) -> Any:
             cls = type(self)
