@@ -238,6 +238,14 @@ class _Read(_Writer):
                 if self._is_shown(name) and name not in done:
                     done.add(name)
                     yield from self._field(name, self._value(statement.annotation))
+            elif isinstance(statement, ast.Assign):
+                for name in (target.id for target in statement.targets if isinstance(target, ast.Name)):
+                    if isinstance(statement.value, ast.Name) and statement.value.id in functions:
+                        # Another name of a method.
+                        functions.setdefault(name, functions[statement.value.id])
+                    elif self._is_shown(name) and name not in done:
+                        done.add(name)
+                        yield from self._field(name, self._types.any)
         yield from self._own_fields(functions.get("__init__", []), done | functions.keys())
         for name, each in functions.items():
             if name not in done:
@@ -274,7 +282,7 @@ class _Read(_Writer):
                         yield f"    @{self._names.ref('typing', 'overload')}"
                     yield f"    def __init__({self._parameters(each)}) -> None: ..."
         elif name == "__enter__":
-            gives = self._types.returned(first.returns)[1]
+            gives = self._given_by(first)[1]
             yield f"    async def __aenter__(self) -> {gives}: ..."
         elif name == "__exit__":
             swallows = first.returns is not None and ast.unparse(first.returns) not in ("None", "Literal[False]")
@@ -338,11 +346,14 @@ class _Read(_Writer):
         if any(isinstance(each, ast.Yield | ast.YieldFrom) for each in nodes):
             return True, f"{self._names.ref('weft.bridge', 'AsyncItems')}[{self._types.any}]"
         results = [each.value for each in nodes if isinstance(each, ast.Return) and each.value is not None]
+        if results and all(isinstance(each, ast.Name) and each.id == "self" for each in results):
+            return True, self._names.ref("typing", "Self")
         made = {ast.unparse(each.func): each.func for each in results if isinstance(each, ast.Call)}
         if len(made) == 1 and all(isinstance(each, ast.Call) for each in results):
-            cls = self._types._runtime(next(iter(made.values())))
+            node = next(iter(made.values()))
+            cls = self._types._runtime(node)
             if isinstance(cls, type) and self._stub.family.is_member(cls):
-                return True, self._stub.handle(cls)
+                return True, self._types.out(node)
         return True, self._types.any
 
     def _iteration(self, name: str, definition: Any) -> Iterator[str]:
