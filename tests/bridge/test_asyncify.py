@@ -236,6 +236,8 @@ async def test_handles_come_back_as_handles(world):
         found = await client.cursors()
         assert isinstance(found[0], AsyncHandle)
         assert found[1:] == [Row((1, 2)), Record(3), {"x": 1}]
+        view = memoryview(b"data, though it has a context")
+        assert await bridge.apply(client, lambda thing: view) is view
         named = await client.named()
         assert isinstance(named["one"], AsyncHandle) and named["two"] == 2
 
@@ -282,11 +284,13 @@ async def test_what_was_read_ahead_can_be_dropped(world):
         items = aiter(cursor)
         assert await anext(items) == 0
         await items.aclose()
+        assert not sync(cursor).closed
         assert await cursor.fetch() > 0
         items = aiter(cursor)
         await anext(items)
         await cursor.close()
         assert sync(cursor).closed
+        assert [item async for item in items] == []
 
 
 @pytest.mark.parametrize("ahead", [0, 64])
@@ -396,21 +400,27 @@ async def test_blocks_of_a_client(world):
 
 async def test_never_more_calls_than_threads(world):
     lock, running, most = threading.Lock(), 0, 0
-    is_full = threading.Event()
+    is_open = threading.Event()
 
     def gate():
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-            if running == 3:
-                is_full.set()
-        assert is_full.wait(10)
+        assert is_open.wait(10)
         with lock:
             running -= 1
 
     async with asyncify(Client, threads=3)(gate=gate) as client:
-        await asyncio.gather(*[client.wait() for _ in range(60)])
+        tasks = [asyncio.create_task(client.wait()) for _ in range(60)]
+        while running < 3:
+            await asyncio.sleep(0)
+        # A fourth would have had its thread before these have theirs.
+        for _ in range(20):
+            await bridge.to_thread(int)
+        assert running == 3
+        is_open.set()
+        await asyncio.gather(*tasks)
     assert most == 3
 
 
@@ -625,6 +635,14 @@ async def test_what_is_not_closed_says_so_and_leaks_no_thread(world, one_thread)
     if one_thread:
         thread.join(10)
         assert not thread.is_alive()
+
+
+async def test_a_client_that_a_class_method_made_says_so_too(world):
+    client = await AsyncClient.make("made")
+    assert await (await client.cursor()).client is client
+    with pytest.warns(ResourceWarning, match="unclosed AsyncClient"):
+        del client
+        gc.collect()
 
 
 async def test_nothing_is_said_of_what_needs_no_close(world):

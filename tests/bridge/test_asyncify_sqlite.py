@@ -196,6 +196,30 @@ async def test_a_block_that_nobody_comes_into_is_left(world, on_cancel):
     assert entered.log[2:] == ["close"]
 
 
+async def test_a_block_that_is_entered_just_when_its_task_is_cancelled(world):
+    """The thread has entered and is gone, the task has not heard of it."""
+    client = await asyncify(Entered)()
+    entered = client._weft_object
+    entered.gate.set()
+
+    async def enter():
+        async with client:
+            pytest.fail("it must not come here")
+
+    task = asyncio.create_task(enter())
+    while not (jobs := list(client._weft_client.threads._running)):
+        await asyncio.sleep(0)
+    # The loop does not turn meanwhile.
+    assert entered.began.wait(10)
+    while not jobs[0].is_done:
+        threading.Event().wait(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert entered.log == ["enter", ("exit", asyncio.CancelledError)]
+    await client.close()
+
+
 async def test_a_client_whose_making_is_cancelled_is_closed(world):
     began, gate = threading.Event(), threading.Event()
     log = []
@@ -217,6 +241,9 @@ async def test_a_client_whose_making_is_cancelled_is_closed(world):
     while not began.is_set():
         await asyncio.sleep(0)
     task.cancel()
+    # The thread is asked to end before it has made anything.
+    for _ in range(5):
+        await asyncio.sleep(0)
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
