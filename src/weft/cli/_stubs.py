@@ -11,17 +11,16 @@ Rules for whoever edits this file:
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol
 
-from weft.bridge._family import Family, members
+from weft.bridge._family import Family
 from weft.cli._annotations import Annotations, Names, elements
 from weft.cli._sources import Source, class_source, flat
+from weft.cli._stub_classes import Inspected, Writer, is_base
 
-__all__ = ["write"]
+__all__ = ["Stub", "write"]
 
-_SPECIAL = {"__call__", "__getitem__"}
 _EXIT = "kind: type[BaseException] | None, error: BaseException | None, trace: {trace} | None"
 _HEAD = """\
 # Written by `weft asyncify {target}`: don't edit it, write it again.
@@ -36,11 +35,13 @@ _HEAD = """\
 
 def write(made: Any, name: str, target: str) -> str:
     """The text of the stub for a class that `asyncify` made."""
-    stub = _Stub(made._weft_family, name, made._weft_sync_class)
+    stub = Stub(made._weft_family, name, made._weft_sync_class)
     return stub.text(target)
 
 
-class _Stub:
+class Stub:
+    """A stub in the making."""
+
     def __init__(self, family: Family, name: str, root: type) -> None:
         self.family = family
         self.names = Names()
@@ -98,101 +99,20 @@ class _Stub:
             return
         self._written[cls] = []
         for base in cls.__bases__:
-            if _is_base(base):
+            if is_base(base):
                 self.handle(base)
                 self._write(base)
         found = class_source(cls)
-        writer = _Inspected(self, cls) if found is None else _Read(self, cls, *found)
+        writer = Inspected(self, cls) if found is None else _Read(self, cls, *found)
         body = list(writer.body())
         self._written[cls] = [f"class {self.handle(cls)}({writer.bases()}):{'' if body else ' ...'}", *body]
         self._order.append(cls)
 
 
-def _is_base(cls: type) -> bool:
-    return cls.__module__ not in ("builtins", "typing", "abc", "collections.abc", "typing_extensions")
-
-
-class _Writer:
-    """One class."""
-
-    def __init__(self, stub: _Stub, cls: type) -> None:
-        self._stub = stub
-        self._cls = cls
-        self._names = stub.names
-
-    def _is_shown(self, name: str) -> bool:
-        is_public = not name.startswith("_") or name in _SPECIAL
-        return is_public and self._stub.family.refusal(self._cls, name) is None
-
-    def _define(self, head: str, name: str, parameters: str, is_call: bool, gives: str) -> str:
-        if is_call:
-            return f"    {head}def {name}({parameters}) -> {self._names.ref('weft.bridge', 'Call')}[{gives}]: ..."
-        return f"    {head}async def {name}({parameters}) -> {gives}: ..."
-
-    def _field(self, name: str, gives: str, *, can_be_set: bool = True) -> Iterator[str]:
-        is_direct = self._stub.family.is_direct(self._cls, name)
-        if not is_direct:
-            gives = f"{self._names.ref('collections.abc', 'Awaitable')}[{gives}]"
-        yield "    @property"
-        yield f"    def {name}(self) -> {gives}: ..."
-        if is_direct and can_be_set:
-            yield f"    @{name}.setter"
-            yield f"    def {name}(self, value: {gives}) -> None: ..."
-
-
-class _Inspected(_Writer):
-    """A class of which no source was found: what `inspect` says of it."""
-
-    def bases(self) -> str:
-        found = [self._stub.handle(base) for base in self._cls.__bases__ if _is_base(base)]
-        return ", ".join(found or [self._names.ref("weft.bridge", "AsyncHandle")])
-
-    def body(self) -> Iterator[str]:
-        anything = self._names.ref("typing", "Any")
-        self._names.members.update(name for name in vars(self._cls) if not name.startswith("_"))
-        for name, (kind, value) in members(self._cls).items():
-            if not self._is_shown(name):
-                continue
-            if kind in ("field", "constant"):
-                yield from self._field(name, anything)
-                continue
-            function = getattr(value, "__func__", value)
-            is_static = isinstance(value, staticmethod)
-            if is_static:
-                yield "    @staticmethod"
-            elif kind == "class":
-                yield "    @classmethod"
-            parameters = self._parameters(function, is_static, anything)
-            yield self._define("", name, parameters, kind != "async", anything)
-
-    def _parameters(self, function: Any, is_static: bool, anything: str) -> str:
-        try:
-            found = list(inspect.signature(function).parameters.values())
-        except (ValueError, TypeError):
-            return f"{'' if is_static else 'self, '}*args: {anything}, **kwargs: {anything}"
-        parameters: list[inspect.Parameter] = []
-        for number, each in enumerate(found):
-            default = each.empty if each.default is each.empty else ...
-            is_self = not number and not is_static
-            annotation = each.empty if is_self else _Bare(anything)
-            parameters.append(each.replace(default=default, annotation=annotation))
-        return str(inspect.Signature(parameters))[1:-1].replace("Ellipsis", "...")
-
-
-class _Bare:
-    """An annotation that writes itself as a name."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-
-class _Read(_Writer):
+class _Read(Writer):
     """A class as its source has it."""
 
-    def __init__(self, stub: _Stub, cls: type, source: Source, definition: ast.ClassDef) -> None:
+    def __init__(self, stub: Stub, cls: type, source: Source, definition: ast.ClassDef) -> None:
         super().__init__(stub, cls)
         self._source = source
         self._definition = definition
@@ -213,7 +133,7 @@ class _Read(_Writer):
                     generic = (
                         f"{self._names.ref('typing', 'Generic')}[{', '.join(map(self._types.out, elements(node)))}]"
                     )
-            elif isinstance(cls, type) and _is_base(cls) and cls in self._cls.__bases__:
+            elif isinstance(cls, type) and is_base(cls) and cls in self._cls.__bases__:
                 arguments = ""
                 if isinstance(node, ast.Subscript):
                     arguments = f"[{', '.join(map(self._types.out, elements(node)))}]"
@@ -221,7 +141,7 @@ class _Read(_Writer):
         # Those that the source names otherwise, as a call.
         named = {each.partition("[")[0] for each in found}
         for cls in self._cls.__bases__:
-            if _is_base(cls) and self._stub.handle(cls) not in named:
+            if is_base(cls) and self._stub.handle(cls) not in named:
                 found.append(self._stub.handle(cls))
         if not found:
             found.append(self._names.ref("weft.bridge", "AsyncHandle"))
