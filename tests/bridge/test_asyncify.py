@@ -291,11 +291,12 @@ async def test_a_callback_may_use_its_client(world):
     for made in (AsyncOne(), asyncify(Client, threads=1)()):
         async with made as client:
 
-            async def ping():
-                return await client.ping()
+            class Ping:
+                async def __call__(self):
+                    return [await client.ping(), *[item async for item in client.cursor(100)]]
 
-            await client.set_callback(ping)
-            assert await client.call_back() == ["pong"]
+            await client.set_callback(Ping())
+            assert await client.call_back() == [["pong", *range(100)]]
 
 
 async def test_a_callback_from_a_thread_of_the_library(world):

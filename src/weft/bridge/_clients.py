@@ -228,7 +228,10 @@ class Client:
             return getattr(value, "_weft_sync_class", value)
         if hasattr(type(value), "_weft_ready"):
             return await value._weft_ready()
-        if inspect.iscoroutinefunction(value):
+        # An object whose class has an `async def __call__` will do.
+        if inspect.iscoroutinefunction(value) or (
+            callable(value) and inspect.iscoroutinefunction(type(value).__call__)
+        ):
             return Callback(value, self, asyncio.get_running_loop())
         if isinstance(value, Coroutine | Unawaited):
             raise TypeError(f"{value!r} was given as an argument: await it first, and pass what that gives")
