@@ -43,8 +43,14 @@ async def test_calls_are_coroutines(world):
         assert await world.aio.gather(*tasks, client.ping()) == [*(((n,), {}) for n in range(3)), "pong"]
         call = client.ping()
         assert await call == "pong"
-        with pytest.raises(RuntimeError, match="already awaited"):
+        with pytest.raises(RuntimeError, match=r"this call of Client.ping is over: call it again"):
             await call
+        call = client.cursor(2)
+        assert [item async for item in call] == [0, 1]
+        for use in (aiter, call.__class__.__aenter__):
+            with pytest.raises(RuntimeError, match=r"this call of Client.cursor is over"):
+                result = use(call)
+                await result
         call = client.ping()
         with pytest.raises(TypeError, match=r"Client.ping: await it"):
             bool(call)

@@ -46,10 +46,16 @@ class Call(Coroutine[Any, Any, _T_co]):
         return f"<call of {self._coroutine.__qualname__}: await it, enter it, or iterate over it>"
 
     def __await__(self) -> Generator[Any, Any, _T_co]:
-        return self._coroutine.__await__()  # type: ignore[no-any-return]
+        return self._unused().__await__()  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r}: it is neither true nor false")
+
+    def _unused(self) -> Any:
+        coroutine = self._coroutine
+        if coroutine.cr_frame is None:
+            raise RuntimeError(f"this call of {coroutine.__qualname__} is over: call it again for another result")
+        return coroutine
 
     def send(self, value: Any) -> Any:
         return self._coroutine.send(value)
@@ -62,7 +68,7 @@ class Call(Coroutine[Any, Any, _T_co]):
 
     async def __aenter__(self: Call[AbstractAsyncContextManager[_V, Any]]) -> _V:
         name = self._coroutine.__qualname__
-        manager = await self._coroutine
+        manager = await self._unused()
         if not isinstance(manager, AbstractAsyncContextManager):
             raise TypeError(f"{name} gave {manager!r}, which can't be entered: await it instead")
         entered: Any = manager
@@ -81,7 +87,7 @@ class Call(Coroutine[Any, Any, _T_co]):
         return await entered.__aexit__(kind, error, trace)  # type: ignore[no-any-return]
 
     def __aiter__(self: Call[AsyncIterable[_V] | Iterable[_V]]) -> AsyncIterator[_V]:
-        return _CallItems(self._coroutine)
+        return _CallItems(self._unused())
 
 
 class _CallItems(Generic[_V]):
