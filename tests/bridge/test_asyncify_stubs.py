@@ -13,6 +13,7 @@ from pathlib import Path
 
 import database_servers
 import pytest
+from worlds import since
 
 from weft import _edition
 from weft.cli import _sources, main
@@ -330,6 +331,19 @@ def test_names_that_are_hidden_or_direct(own, capsys):
     assert main(["asyncify", "own_client:Client", "--only", "item"]) == 0
     text = capsys.readouterr().out
     assert re.findall(r"def (\w+)", text.partition("class AsyncClient")[2])[:2] == ["__init__", "item"]
+
+
+@pytest.mark.skipif(not since(3, 12), reason="type parameters came with 3.12")
+def test_type_parameters(own, capsys):
+    (own / "own_client.py").write_text(
+        "from __future__ import annotations\nfrom collections.abc import Sequence\n"
+        "class Box[T: Sequence[int], *Rest]:\n    def get(self) -> T: ...\n    def again(self) -> Box[T, *Rest]: ...\n"
+        "class Client:\n    def box(self) -> Box[list[int], str]: ...\n"
+    )
+    assert main(["asyncify", "own_client:Client"]) == 0
+    text = capsys.readouterr().out
+    assert "class AsyncBox[T: Sequence[int], *Rest](AsyncHandle):\n    async def get(self) -> T: ..." in text
+    assert "-> Call[AsyncBox[T, *Rest]]: ..." in text and "-> Call[AsyncBox[list[int], str]]: ..." in text
 
 
 def test_a_class_that_nobody_wrote_types_for(own, capsys):

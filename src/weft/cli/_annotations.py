@@ -221,6 +221,9 @@ class Annotations:
         if isinstance(node, ast.Name) and node.id == "Self":
             return self._names.ref("typing", "Self")
         found = self._find(node)
+        if found is None and isinstance(node, ast.Name) and node.id in self._parameters:
+            # Of a class that declares it in its own head.
+            return node.id
         if found is None or found[1] is None:
             return self.any
         kind = runtime(found)

@@ -29,6 +29,10 @@ class Writer:
         self._cls = cls
         self._names = stub.names
 
+    def parameters(self) -> str:
+        """Its type parameters, where they stand in its head."""
+        return ""
+
     def _is_shown(self, name: str) -> bool:
         is_public = not name.startswith("_") or name in _SPECIAL
         return is_public and self._stub.family.refusal(self._cls, name) is None

@@ -105,7 +105,10 @@ class Stub:
         found = class_source(cls)
         writer = Inspected(self, cls) if found is None else _Read(self, cls, *found)
         body = list(writer.body())
-        self._written[cls] = [f"class {self.handle(cls)}({writer.bases()}):{'' if body else ' ...'}", *body]
+        self._written[cls] = [
+            f"class {self.handle(cls)}{writer.parameters()}({writer.bases()}):{'' if body else ' ...'}",
+            *body,
+        ]
         self._order.append(cls)
 
 
@@ -121,6 +124,13 @@ class _Read(Writer):
         self._names.members.update(
             each.name for each in flat(definition.body) if isinstance(each, ast.FunctionDef) and each.name[0] != "_"
         )
+
+    def parameters(self) -> str:
+        words = []
+        for each in getattr(self._definition, "type_params", ()):
+            bound = getattr(each, "bound", None)
+            words.append(ast.unparse(each) if bound is None else f"{each.name}: {self._types.raw(bound)}")
+        return f"[{', '.join(words)}]" if words else ""
 
     def bases(self) -> str:
         found: list[str] = []
