@@ -4,17 +4,22 @@
     with weft.bridge.Portal() as portal:           async functions from synchronous code
         portal.call(async_function, …)
     async for item in weft.bridge.iterate(…):      a blocking iterator, bounded
+    weft.bridge.asyncify(Client)                   a synchronous client class as an async one
 
 Everything works on any asyncio loop. What a cancellation means to a thread is written in `weft.bridge.cancel`.
 """
 
 from __future__ import annotations
 
+from weft.bridge._calls import Call
+from weft.bridge._items import AsyncItems
+from weft.bridge.asyncify import asyncify
 from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
 from weft.bridge.collect import Collector
 from weft.bridge.errors import BridgeError, Closed, Deadlock, NotPicklable, Overflow, SchedulerLost, StillRunning, WorkerDied
 from weft.bridge.futures import run_coroutine_threadsafe, to_concurrent, wrap_future
 from weft.bridge.graphql import AsyncioExecutor
+from weft.bridge.handles import AsyncHandle, apply
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
 from weft.bridge.observable import ObservableIterator, from_observable, to_observable
 from weft.bridge.portal import Portal
@@ -22,8 +27,11 @@ from weft.bridge.threads import OneThread, Threads, call_async, to_thread
 
 __all__ = [
     "AbandonedCall",
+    "AsyncHandle",
+    "AsyncItems",
     "AsyncioExecutor",
     "BridgeError",
+    "Call",
     "Closed",
     "Collector",
     "Deadlock",
@@ -39,6 +47,8 @@ __all__ = [
     "Threads",
     "WorkerDied",
     "abandoned",
+    "apply",
+    "asyncify",
     "call_async",
     "check_cancelled",
     "from_observable",
