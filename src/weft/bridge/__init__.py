@@ -4,6 +4,8 @@
     with weft.bridge.Portal() as portal:           async functions from synchronous code
         portal.call(async_function, …)
     async for item in weft.bridge.iterate(…):      a blocking iterator, bounded
+    async with weft.bridge.executor("processes") as ex:
+        await ex.run(function, …)                  the same call in threads, processes, interpreters, on Dask or Ray
 
 Everything works on any asyncio loop. What a cancellation means to a thread is written in `weft.bridge.cancel`.
 """
@@ -20,6 +22,7 @@ from weft.bridge.errors import (
     StillRunning,
     WorkerDied,
 )
+from weft.bridge.executors import Executor, executor
 from weft.bridge.iterators import SyncIterator, ThreadIterator, iterate
 from weft.bridge.portal import Portal
 from weft.bridge.threads import OneThread, Threads, call_async, to_thread
@@ -29,6 +32,7 @@ __all__ = [
     "BridgeError",
     "Closed",
     "Deadlock",
+    "Executor",
     "NotPicklable",
     "OneThread",
     "Portal",
@@ -41,6 +45,7 @@ __all__ = [
     "abandoned",
     "call_async",
     "check_cancelled",
+    "executor",
     "is_cancelled",
     "iterate",
     "sleep",
