@@ -104,6 +104,7 @@ class Mapping:
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._is_ending = False
+        self._ended = asyncio.Event()
         # Why there are no more items, where that is neither their end nor who iterates.
         self._refusal: Exception | None = None
         self.is_closed = False
@@ -240,15 +241,16 @@ class Mapping:
 
     async def close(self, refusal: Exception | None = None) -> None:
         """Cancel what is in flight, and wait until it has ended. Who still iterates gets `refusal`."""
-        is_first = not self._is_ending
-        if is_first:
-            self._refusal = refusal
+        if self._is_ending:
+            # Somebody closes it already, and is waited for.
+            await self._ended.wait()
+            return
         self._is_ending = True
+        self._refusal = refusal
         is_cancelled = False
         left = [*self._items, *([] if self._pull is None else [self._pull])]
-        if is_first:
-            for task in left:
-                task.cancel()
+        for task in left:
+            task.cancel()
         while any(not task.done() for task in left):
             try:
                 await asyncio.wait(left)
@@ -257,18 +259,20 @@ class Mapping:
                 for task in left:
                     task.cancel()
         for item in self._items:
-            if item.done() and not item.cancelled():
+            if not item.cancelled():
                 # What it came to is dropped, and no report of that is due.
                 item.exception()
         self._items.clear()
         self._done.clear()
-        if self._bar is not None:
-            self._bar.close()
-        self._wake()
-        await self._close_sources()
-        if not self.is_closed:
+        try:
+            await self._close_sources()
+        finally:
             self.is_closed = True
+            if self._bar is not None:
+                self._bar.close()
             self._on_close(self)
+            self._wake()
+            self._ended.set()
         if is_cancelled:
             raise asyncio.CancelledError
 

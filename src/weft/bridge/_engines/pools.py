@@ -114,13 +114,13 @@ class PoolEngine(FuturesEngine):
     def _send(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         while True:
             generation = self._current()
+            if generation.is_broken:
+                raise WorkerDied(f"{function!r} can't be run: {generation.pool!r} is broken: make another one")
             try:
                 return _PoolCall(function, generation, *args)
-            except BrokenExecutor as error:
+            except BrokenExecutor:
                 # It broke with nothing under way, or the calls that it took along are not yet told.
                 generation.is_broken = True
-                if not self._can_remake:
-                    raise WorkerDied(f"{function!r} can't be run: {generation.pool!r} is broken: make another one") from error
             except RuntimeError as error:
                 raise Closed(f"{function!r} can't be run: {generation.pool!r} was shut down ({error})") from error
 

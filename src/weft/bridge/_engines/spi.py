@@ -58,7 +58,11 @@ def need(module: str, extra: str) -> Any:
         raise ImportError(f"{package} can't be imported ({error}): pip install 'weft[{extra}]'") from error
 
 
+_repr = reprlib.Repr()
+_repr.maxother = _repr.maxstring = 80
+
+
 def short(thing: Any) -> str:
     """The repr of an argument or a result, for a message: never longer than a line."""
-    text = reprlib.repr(thing)
+    text = _repr.repr(thing)
     return text if len(text) <= 100 else f"{text[:97]}..."
