@@ -154,5 +154,5 @@ async def test_a_thousand_calls_in_processes_that_are_killed(world, pool):
         assert end in (fates[number], "died") or end == "cancelled" and cancelled[number], (number, end)
         assert end != fates[number] or end != "kill"
     assert kills and ends["result"] > count // 2
-    # A death takes along what ran beside it, and nothing else.
-    assert ends["died"] <= 2 * kills, (ends, kills)
+    # A death takes along what had begun and was not heard of yet: of all that wait, never more than the pool was given.
+    assert ends["died"] <= 5 * fates.count("kill"), (ends, kills)

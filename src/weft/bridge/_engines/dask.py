@@ -5,8 +5,8 @@ Rules for whoever edits this file:
 - Nothing stands between the client's future and the task that awaits it: `run` submits, awaits and translates errors. Translating costs
   nothing where there is none.
 - The scheduler decides what runs where and when, so there are no places here; and it runs the work of a lost worker again.
-- Dask tells nobody whether a task has begun. A cancelled call's key is let go of: unbegun work is forgotten, and what runs
-  runs to its end on its worker, where its result is dropped. So a cancellation never waits.
+- Dask tells nobody whether a task has begun. A cancelled call's key is let go of: work that has not begun when the word reaches its worker
+  is forgotten, and what runs runs to its end there, where its result is dropped. So a cancellation never waits.
 """
 
 from __future__ import annotations
