@@ -119,8 +119,13 @@ async def test_a_hundred_thousand_calls_in_threads(world):
     ends = Counter(tally.ends)
     assert sum(ends.values()) == count and None not in ends
     for number, end in enumerate(tally.ends):
-        assert end == fates[number] or end == "cancelled" and cancelled[number], (number, end)
-    assert ends["cancelled"] > count // 100 and ends["error"] > count // 100 and ends["exit"] and ends["result"] > count // 2
+        assert end == fates[number] or (end == "cancelled" and cancelled[number]), (number, end)
+    assert (
+        ends["cancelled"] > count // 100
+        and ends["error"] > count // 100
+        and ends["exit"]
+        and ends["result"] > count // 2
+    )
 
 
 @pytest.mark.slow_test(60)
@@ -151,7 +156,7 @@ async def test_a_thousand_calls_in_processes_that_are_killed(world, pool):
     kills = 0
     for number, end in enumerate(tally.ends):
         kills += fates[number] == "kill" and end == "died"
-        assert end in (fates[number], "died") or end == "cancelled" and cancelled[number], (number, end)
+        assert end in (fates[number], "died") or (end == "cancelled" and cancelled[number]), (number, end)
         assert end != fates[number] or end != "kill"
     assert kills and ends["result"] > count // 2
     # A death takes along what had begun and was not heard of yet: of all that wait, never more than the pool was given.

@@ -17,13 +17,18 @@ import pytest
 
 from weft import bridge
 
-dask = pytest.importorskip("dask", reason="dask is missing: pip install 'weft[dask]'") if not os.environ.get("CI") else __import__("dask")
+dask = (
+    pytest.importorskip("dask", reason="dask is missing: pip install 'weft[dask]'")
+    if not os.environ.get("CI")
+    else __import__("dask")
+)
 distributed = __import__("distributed")
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-# A cluster keeps threads that end by themselves (profilers, its offloading pool), one listener's sockets until the next turn of the collector, and
-# the lock files of a working folder: leaks of Dask, which it makes anew in no test. What is ours to end is asked for by name below.
+# A cluster keeps threads that end by themselves (profilers, its offloading pool), one listener's sockets until the
+# next turn of the collector, and the lock files of a working folder: leaks of Dask, which it makes anew in no test.
+# What is ours to end is asked for by name below.
 pytestmark = [pytest.mark.leaky("Dask's own threads and files outlive its clusters"), pytest.mark.slow_test(60)]
 
 
@@ -54,13 +59,19 @@ async def test_results_errors_and_map(world):
     async with bridge.executor("dask", workers=2) as ex:
         assert ex.workers == 2
         # Words that Dask's own submit would keep for itself.
-        assert await ex.run(lambda *args, **kwargs: (args, kwargs, closed_over), 1, workers=2, key=3) == ((1,), {"workers": 2, "key": 3}, [1, 2])
+        assert await ex.run(lambda *args, **kwargs: (args, kwargs, closed_over), 1, workers=2, key=3) == (
+            (1,),
+            {"workers": 2, "key": 3},
+            [1, 2],
+        )
         assert await ex.run(os.getpid) != os.getpid()
         with pytest.raises(KeyError, match="lost"):
             await ex.run(fail)
         # The same call twice is two calls.
         assert len({await ex.run(os.urandom, 8) for _ in range(3)}) == 3
-        assert [each async for each in ex.map(lambda a, b: a + b, range(20), range(20), bound=5)] == list(range(0, 40, 2))
+        assert [each async for each in ex.map(lambda a, b: a + b, range(20), range(20), bound=5)] == list(
+            range(0, 40, 2)
+        )
         assert sorted([each async for each in ex.map(abs, range(20), ordered=False)]) == list(range(20))
     with pytest.raises(bridge.Closed):
         await ex.run(abs, -1)
@@ -68,7 +79,9 @@ async def test_results_errors_and_map(world):
 
 async def test_what_cannot_be_sent(world):
     async with bridge.executor("dask", workers=1) as ex:
-        with pytest.raises(bridge.NotPicklable, match="argument 1 of .*len.* can't be sent to another machine.*lock.*; send what"):
+        with pytest.raises(
+            bridge.NotPicklable, match="argument 1 of .*len.* can't be sent to another machine.*lock.*; send what"
+        ):
             await ex.run(len, threading.Lock())
         with pytest.raises(bridge.NotPicklable, match="the function"):
             await ex.run(threading.Lock().acquire)
@@ -109,9 +122,10 @@ async def test_cancelled_before_it_began(world):
             assert [type(each) for each in outcomes] == [asyncio.CancelledError] * 5
             # The word that they are not wanted travels to the scheduler, and on to the worker.
             local = ex._engine._cluster
-            for state in (local.scheduler, local.workers[0].state):
-                while len(state.tasks) > 1:
-                    await asyncio.sleep(0)
+            while ex._engine._release is not None or any(
+                len(state.tasks) > 1 for state in (local.scheduler, local.workers[0].state)
+            ):
+                await asyncio.sleep(0)
             gate.set()
             assert await first == "ended"
             assert await ex.run(abs, -1) == 1
@@ -168,11 +182,29 @@ def scheduler(folder, *, with_worker=True):
     file = folder / "scheduler.json"
     environment = os.environ | {"PYTHONWARNINGS": "ignore", "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment, "cwd": folder}
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    command = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+    ]
     started = [subprocess.Popen([*command, "--scheduler-file", str(file)], **quiet)]
     try:
         if with_worker:
-            command = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny"]
+            command = [
+                sys.executable,
+                "-m",
+                "distributed.cli.dask_worker",
+                "--scheduler-file",
+                str(file),
+                "--nthreads",
+                "1",
+                "--no-nanny",
+            ]
             started.append(subprocess.Popen([*command, "--no-dashboard", "--host", "127.0.0.1"], **quiet))
         yield file, started[0]
     finally:
@@ -204,7 +236,9 @@ async def test_a_scheduler_elsewhere_that_is_killed(world, tmp_path):
             while not began.exists():
                 await asyncio.sleep(0)
             process.kill()
-            with pytest.raises(bridge.SchedulerLost, match="wait.* was lost with the connection to the scheduler") as caught:
+            with pytest.raises(
+                bridge.SchedulerLost, match="wait.* was lost with the connection to the scheduler"
+            ) as caught:
                 await running
             assert isinstance(caught.value, ConnectionError)
             with pytest.raises(bridge.SchedulerLost, match="was not sent: the client is connecting"):
@@ -218,7 +252,9 @@ async def test_no_scheduler_there(world):
 
 
 async def test_somebody_elses_client(world):
-    async with distributed.LocalCluster(n_workers=1, processes=False, asynchronous=True, dashboard_address="127.0.0.1:0") as other:
+    async with distributed.LocalCluster(
+        n_workers=1, processes=False, asynchronous=True, dashboard_address="127.0.0.1:0"
+    ) as other:
         async with distributed.Client(other, asynchronous=True) as client:
             async with bridge.executor("dask", client=client) as ex:
                 assert await ex.run(abs, -1) == 1

@@ -46,7 +46,9 @@ async def test_results_of_several_sources(world, ordered, bound):
     async with bridge.executor(workers=3) as ex:
         results = [
             each
-            async for each in ex.map(lambda *args: args, range(50), ticker(20), iter("x" * 100), ordered=ordered, bound=bound)
+            async for each in ex.map(
+                lambda *args: args, range(50), ticker(20), iter("x" * 100), ordered=ordered, bound=bound
+            )
         ]
     expected = [(number, number, "x") for number in range(20)]
     assert (results if ordered else sorted(results)) == expected
@@ -55,7 +57,9 @@ async def test_results_of_several_sources(world, ordered, bound):
 async def test_as_completed(world):
     gate = threading.Event()
     async with bridge.executor(workers=2) as ex:
-        async with ex.map(lambda value: gate.wait(10) and value if value == 0 else value, range(5), ordered=False) as results:
+        async with ex.map(
+            lambda value: gate.wait(10) and value if value == 0 else value, range(5), ordered=False
+        ) as results:
             assert sorted([await anext(results) for _ in range(4)]) == [1, 2, 3, 4]
             gate.set()
             assert [each async for each in results] == [0]
@@ -246,7 +250,10 @@ async def test_a_bar_on_a_terminal(world, monkeypatch):
         for progress in ("counting", True):
             async for _ in ex.map(abs, range(20), progress=progress):
                 pass
-        async with ex.map(abs, range(20), progress="first") as one, ex.map(abs, iter([1, 2]), progress="second") as other:
+        async with (
+            ex.map(abs, range(20), progress="first") as one,
+            ex.map(abs, iter([1, 2]), progress="second") as other,
+        ):
             await anext(one)
             await anext(other)
     text = terminal.getvalue()

@@ -76,7 +76,11 @@ async def test_results_and_errors(world, engine):
     closed_over = [1, 2]
     async with make(engine) as ex:
         assert ex.workers == 2
-        assert await ex.run(lambda *args, **kwargs: (args, kwargs, closed_over), 1, function=2) == ((1,), {"function": 2}, [1, 2])
+        assert await ex.run(lambda *args, **kwargs: (args, kwargs, closed_over), 1, function=2) == (
+            (1,),
+            {"function": 2},
+            [1, 2],
+        )
         with pytest.raises(KeyError, match="lost") as caught:
             await ex.run(fail)
         assert "in fail\n" in "".join(traceback.format_exception(caught.value))
@@ -89,7 +93,9 @@ async def test_results_and_errors(world, engine):
 @pytest.mark.parametrize("engine", ["stdlib", "loky", "interpreters"])
 async def test_what_cannot_be_sent(world, engine):
     async with make(engine) as ex:
-        with pytest.raises(bridge.NotPicklable, match=r"argument 2 of .*divmod.*Unsendable.*can't be sent.*never sent; send what") as caught:
+        with pytest.raises(
+            bridge.NotPicklable, match=r"argument 2 of .*divmod.*Unsendable.*can't be sent.*never sent; send what"
+        ) as caught:
             await ex.run(divmod, 1, Unsendable())
         assert isinstance(caught.value, TypeError)
         with pytest.raises(bridge.NotPicklable, match="argument 'key' of"):
@@ -98,7 +104,9 @@ async def test_what_cannot_be_sent(world, engine):
             await ex.run(threading.Lock().acquire)
         with pytest.raises(bridge.NotPicklable, match="the result of .* can't be sent back.*return what it is made of"):
             await ex.run(threading.Lock)
-        with pytest.raises(bridge.NotPicklable, match="Unreadable: unreadable was raised, an error that can't be sent") as caught:
+        with pytest.raises(
+            bridge.NotPicklable, match="Unreadable: unreadable was raised, an error that can't be sent"
+        ) as caught:
             await ex.run(raise_unreadable)
         assert "in raise_unreadable\n" in "".join(traceback.format_exception(caught.value))
         # The pool is whole.
@@ -133,7 +141,7 @@ async def test_what_cannot_be_called(world):
 @pytest.mark.parametrize(
     ("arguments", "options", "kind", "words"),
     [
-        (("threds",), {}, TypeError, "is no engine: give one of threads"),
+        (("fibres",), {}, TypeError, "is no engine: give one of threads"),
         ((5,), {}, TypeError, "is no engine"),
         (("threads",), {"workers": 0}, ValueError, "at least 1"),
         (("threads",), {"on_cancel": "kill"}, ValueError, "'wait' or 'abandon'"),
@@ -151,11 +159,15 @@ def test_options_are_checked(arguments, options, kind, words):
 
 @pytest.mark.skipif(since(3, 14), reason="there they are")
 def test_interpreters_on_older_pythons():
-    with pytest.raises(RuntimeError, match=r"interpreters need Python 3.14 or newer, and this is 3\.1[123]: use processes"):
+    with pytest.raises(
+        RuntimeError, match=r"interpreters need Python 3.14 or newer, and this is 3\.1[123]: use processes"
+    ):
         bridge.executor("interpreters")
 
 
-@pytest.mark.parametrize(("engine", "module", "extra"), [("loky", "loky", "bridge"), ("dask", "distributed", "dask"), ("ray", "ray", "ray")])
+@pytest.mark.parametrize(
+    ("engine", "module", "extra"), [("loky", "loky", "bridge"), ("dask", "distributed", "dask"), ("ray", "ray", "ray")]
+)
 async def test_a_missing_package_names_its_extra(world, monkeypatch, engine, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"{module} can't be imported .*: pip install 'weft\[{extra}\]'"):

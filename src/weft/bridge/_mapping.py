@@ -2,10 +2,13 @@
 
 Rules for whoever edits this file:
 
-- An item is *in flight* from the moment it was taken from its source until its result is handed to who iterates. There are never
-  more than `bound`: room is looked for before the next item is taken. So memory is bounded, in every order.
-- One task, the *pull*, takes items from the sources, for the whole iteration: async generators care which task they run in.
-- Each item is a task that runs one call. `close` cancels what is not done and waits for it all: nothing goes on afterwards.
+- An item is *in flight* from the moment it was taken from its source until its result is handed to who iterates.
+  There are never more than `bound`: room is looked for before the next item is taken. So memory is bounded, in every
+  order.
+- One task, the *pull*, takes items from the sources, for the whole iteration: async generators care which task they
+  run in.
+- Each item is a task that runs one call. `close` cancels what is not done and waits for it all: nothing goes on
+  afterwards.
 - `MapIterator` is apart from `_Mapping`, so that an iterator nobody holds any more is collected while its mapping runs.
 """
 
@@ -29,8 +32,9 @@ _T = TypeVar("_T")
 class MapIterator(Generic[_T]):
     """The results of `Executor.map`, as an async iterator. Used by one task at a time, once.
 
-    Nothing is taken from the sources before the first `async for` or `anext`. `aclose`, or leaving `async with`, cancels what is in flight
-    and waits for its end. Left alone, as by a `break`, that is done when the iterator is collected, or the executor closed.
+    Nothing is taken from the sources before the first `async for` or `anext`. `aclose`, or leaving `async with`,
+    cancels what is in flight and waits for its end. Left alone, as by a `break`, that is done when the iterator is
+    collected, or the executor closed.
     """
 
     def __init__(self, mapping: Mapping) -> None:

@@ -1,7 +1,7 @@
 """Progress bars of `Executor.map`, by rich, on standard error where that is a terminal.
 
-All bars of a process share one display, for two displays would write over each other. It writes from a thread of its own: a slow
-terminal holds up nobody.
+All bars of a process share one display, for two displays would write over each other. It writes from a thread of its
+own: a slow terminal holds up nobody.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Bar:
 
 
 def bar(progress: bool | str | None, total: int | None) -> Bar:
-    """A bar for so many items (None: nobody knows), with a title if one is given. ImportError if rich is missing on a terminal."""
+    """A bar for so many items (None: nobody knows), with a title if one is given. ImportError if rich is missing on
+    a terminal."""
     global _display, _bars
     if not progress or not sys.stderr.isatty():
         return Bar(None, None)
@@ -63,7 +64,9 @@ def _new_display() -> Any:
         console = importlib.import_module("rich.console")
         rich = importlib.import_module("rich.progress")
     except ImportError as error:
-        raise ImportError(f"progress is shown by rich, which can't be imported ({error}): pip install 'weft[bridge]'") from error
+        raise ImportError(
+            f"progress is shown by rich, which can't be imported ({error}): pip install 'weft[bridge]'"
+        ) from error
     return rich.Progress(
         rich.TextColumn("{task.description}"),
         rich.BarColumn(),

@@ -89,8 +89,8 @@ def is_abandoned(job: Job) -> bool:
 
 
 def is_cancelled() -> bool:
-    """Whether the call that runs in this thread (in a worker process: in this process) was asked to end; False where none of
-    ours runs. Cheap."""
+    """Whether the call that runs in this thread (in a worker process: in this process) was asked to end; False where
+    none of ours runs. Cheap."""
     job = current_job()
     if job is None:
         return asked_elsewhere is not None and asked_elsewhere()

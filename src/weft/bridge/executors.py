@@ -5,13 +5,12 @@
         async for result in ex.map(function, items):
             ...
 
-What a cancellation means to a call that runs is written in `weft.bridge.cancel`; how far each engine can keep to that stands in its
-own file, and in a table of the guide.
+What a cancellation means to a call that runs is written in `weft.bridge.cancel`; how far each engine can keep to
+that stands in its own file, and in a table of the guide.
 """
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable
 from concurrent.futures import Executor as ConcurrentExecutor
@@ -42,9 +41,11 @@ LEAST_BOUND = 16
 
 
 class Executor:
-    """Runs synchronous calls somewhere else, and awaits them. Made by `executor`; used by one loop, in its thread, within `async with`.
+    """Runs synchronous calls somewhere else, and awaits them. Made by `executor`; used by one loop, in its thread,
+    within `async with`.
 
-    Every call ends in exactly one of a result, an error (the function's own, or a `BridgeError`), or its task's cancellation.
+    Every call ends in exactly one of a result, an error (the function's own, or a `BridgeError`), or its task's
+    cancellation.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -78,8 +79,8 @@ class Executor:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Take no more calls. Maps are closed; calls that no worker was free for get `Closed`; those that run are waited for, but not
-        the abandoned ones. Then what was started is ended. Twice is fine."""
+        """Take no more calls. Maps are closed; calls that no worker was free for get `Closed`; those that run are
+        waited for, but not the abandoned ones. Then what was started is ended. Twice is fine."""
         if self._state != "open":
             return
         self._state = "closed"
@@ -113,14 +114,14 @@ class Executor:
         """`function` called with the items of one or several iterables, plain or async, as far as the shortest goes.
 
         ordered:            results in the order of the items; else as they are done
-        bound:              items in flight at most: taken from their source, and their result not yet taken. Ordered, a slow
-                            item holds up as many. None: four for each worker, at least 16
-        return_exceptions:  an item that fails gives its error as its result; else the first error is raised at its place, when
-                            what else is in flight was cancelled and has ended
+        bound:              items in flight at most: taken from their source, and their result not yet taken.
+                            Ordered, a slow item holds up as many. None: four for each worker, at least 16
+        return_exceptions:  an item that fails gives its error as its result; else the first error is raised at its
+                            place, when what else is in flight was cancelled and has ended
         progress:           show a bar on standard error, if that is a terminal; a text is its title
 
-        Plain iterables are advanced in the loop's thread: one that blocks belongs into `weft.bridge.iterate`. Generators among the sources
-        are closed at the end.
+        Plain iterables are advanced in the loop's thread: one that blocks belongs into `weft.bridge.iterate`.
+        Generators among the sources are closed at the end.
         """
         self._check(function)
         mapping = Mapping(
@@ -148,17 +149,18 @@ def executor(
     """An `Executor`, to be entered by `async with`.
 
     engine:     where calls run; or any `concurrent.futures.Executor`, whose owner you stay
-    workers:    how many at once; None: as many as there are processors, for threads as many as asyncio's default executor has, for an
-                executor that is there already its own number
-    on_cancel:  what becomes of a call that runs when its task is cancelled: "wait" or "abandon", see `weft.bridge.cancel`
+    workers:    how many at once; None: as many as there are processors, for threads as many as asyncio's default
+                executor has, for an executor that is there already its own number
+    on_cancel:  what becomes of a call that runs when its task is cancelled: "wait" or "abandon", see
+                `weft.bridge.cancel`
     shutdown:   shut an executor down that was there already, at the end
     options:    processes: `pool`, "loky" or "stdlib" (None: loky where it is installed)
-                dask: `address` of a scheduler, or `client`, an asynchronous one; the rest goes to `distributed.LocalCluster`, or with an
-                address to `distributed.Client`
+                dask: `address` of a scheduler, or `client`, an asynchronous one; the rest goes to
+                `distributed.LocalCluster`, or with an address to `distributed.Client`
                 ray: `address` of a cluster; the rest goes to `ray.init`
 
-    Raises TypeError or ValueError for wrong options, RuntimeError for interpreters before Python 3.14. A missing package is an ImportError
-    that names the extra to install; entering raises it for dask and ray.
+    Raises TypeError or ValueError for wrong options, RuntimeError for interpreters before Python 3.14. A missing
+    package is an ImportError that names the extra to install; entering raises it for dask and ray.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"{workers} workers do nothing: at least 1 is needed")
@@ -170,7 +172,11 @@ def executor(
 
 
 def _engine(
-    engine: EngineName | ConcurrentExecutor, workers: int | None, on_cancel: OnCancel, shutdown: bool, options: dict[str, Any]
+    engine: EngineName | ConcurrentExecutor,
+    workers: int | None,
+    on_cancel: OnCancel,
+    shutdown: bool,
+    options: dict[str, Any],
 ) -> Engine:
     if engine == "dask":
         address, client = options.pop("address", None), options.pop("client", None)

@@ -103,7 +103,9 @@ class FuturesEngine:
     def _send(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         raise NotImplementedError
 
-    def _pack(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _pack(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """What `_send` is given for a call, however often; raises NotPicklable."""
         return function, args, kwargs
 
@@ -180,7 +182,9 @@ class FuturesEngine:
         """Free the executor. No call runs but for the abandoned."""
 
 
-def _tell(loop: asyncio.AbstractEventLoop, on_end: Callable[[Any], None], call: Any, future: ConcurrentFuture[Any]) -> None:
+def _tell(
+    loop: asyncio.AbstractEventLoop, on_end: Callable[[Any], None], call: Any, future: ConcurrentFuture[Any]
+) -> None:
     post(loop, on_end, call)
 
 
@@ -194,7 +198,9 @@ class ForeignEngine(FuturesEngine):
 
     def __init__(self, pool: ConcurrentExecutor, workers: int | None, on_cancel: OnCancel, shutdown: bool) -> None:
         limit = 1 << 30 if workers is None else workers
-        super().__init__(type(pool).__name__, getattr(pool, "_max_workers", 1) if workers is None else workers, on_cancel, limit)
+        super().__init__(
+            type(pool).__name__, getattr(pool, "_max_workers", 1) if workers is None else workers, on_cancel, limit
+        )
         self._pool = pool
         self._must_shut_down = shutdown
 

@@ -2,8 +2,9 @@
 
 Rules for whoever edits this file:
 
-- Pools of the standard library and of loky break as a whole when one worker dies: every call that was submitted fails. The board says which
-  of them had begun: those get `WorkerDied`, for they may have done something; the others are sent again, to a new pool.
+- Pools of the standard library and of loky break as a whole when one worker dies: every call that was submitted
+  fails. The board says which of them had begun: those get `WorkerDied`, for they may have done something; the others
+  are sent again, to a new pool.
 - Few more calls are submitted than there are workers; so little is lost with a pool, and what waits can be taken back.
 - A call that dies unbegun again and again is given up: then it is the pool that can't live.
 """
@@ -83,7 +84,9 @@ class _PoolCall(Call):
                 self._tries.append(1)
                 raise Again
             when = "while it ran" if self._had_begun else "before it began, again and again"
-            raise WorkerDied(f"{self.function!r} was lost: a worker died {when}, and its pool with it ({error})") from error
+            raise WorkerDied(
+                f"{self.function!r} was lost: a worker died {when}, and its pool with it ({error})"
+            ) from error
         answer = super().outcome()
         if answer[0] == remote.SKIPPED:
             raise Closed(f"{self.function!r} was not run: it was taken back, or its executor was closed")
@@ -94,7 +97,13 @@ class PoolEngine(FuturesEngine):
     """Calls in a pool that `make` makes, and makes again when it has broken; or in one pool of somebody else's."""
 
     def __init__(
-        self, name: str, make: Callable[[], ConcurrentExecutor], workers: int, on_cancel: OnCancel, owns: bool, can_remake: bool
+        self,
+        name: str,
+        make: Callable[[], ConcurrentExecutor],
+        workers: int,
+        on_cancel: OnCancel,
+        owns: bool,
+        can_remake: bool,
     ) -> None:
         slots = 2 * workers + 1
         super().__init__(name, workers, on_cancel, slots)
@@ -107,7 +116,9 @@ class PoolEngine(FuturesEngine):
     async def start(self) -> None:
         self._generation = _Generation(self._make(), self._slots)
 
-    def _pack(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _pack(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         # Sent as often as its pool breaks before it begins; `[]` counts that.
         return function, (remote.pack(function, args, kwargs), []), {}
 

@@ -2,10 +2,11 @@
 
 Rules for whoever edits this file:
 
-- `ray.init`, `remote` and `shutdown` may block for seconds: the first and the last run in a thread. To submit does not block once the
-  function is known, so that is done in the loop's thread.
-- A cancelled call is cancelled in Ray too: unbegun it never begins, and one that runs gets KeyboardInterrupt in its worker, between
-  two lines of Python. Ray does not tell which it was, so the task waits for Ray's answer (or abandons, as was chosen).
+- `ray.init`, `remote` and `shutdown` may block for seconds: the first and the last run in a thread. To submit does
+  not block once the function is known, so that is done in the loop's thread.
+- A cancelled call is cancelled in Ray too: unbegun it never begins, and one that runs gets KeyboardInterrupt in its
+  worker, between two lines of Python. Ray does not tell which it was, so the task waits for Ray's answer (or
+  abandons, as was chosen).
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ class _RayCall(Call):
             raise SchedulerLost(f"{self.function!r} was lost with the connection to Ray ({error})") from error
         except errors.RayTaskError as error:
             cause = error.cause
-            if isinstance(cause, TypeError) and "serialize" in str(cause):
-                raise NotPicklable(f"the result of {self.function!r} can't be sent back: {cause}; return what it is made of") from error
+            if isinstance(cause, TypeError) and ("pickle" in str(cause) or "serialize" in str(cause)):
+                raise NotPicklable(
+                    f"the result of {self.function!r} can't be sent back: {cause}; return what it is made of"
+                ) from error
             if isinstance(cause, Exception):
                 # What the function raised, and not the class that Ray derives from it.
                 raise cause from error
@@ -82,7 +85,9 @@ class RayEngine(FuturesEngine):
         if self._given is None:
             self.workers = int(ray.cluster_resources().get("CPU", self.workers))
 
-    def _pack(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _pack(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         # Ray's own message names no argument, so it is looked for only when there is one.
         try:
             return function, (self._ray.remote(_call).remote(function, args, kwargs),), {}

@@ -1,18 +1,21 @@
-"""The side of a call that is in another process or interpreter: what is sent there, what is done there, what comes back.
+"""The side of a call that is in another process or interpreter: what is sent there, what is done there, what comes
+back.
 
 Rules for whoever edits this file:
 
-- Everything crosses as bytes that are made and read here: so an object that can't be pickled is found in the caller's thread before it is
-  sent, and one that can't be read again fails its own call and not the pool.
-- A board is a small file that both sides map: two bytes for each call that is under way. `_BEGUN` is written by the worker,
-  `_CANCELLED` by the caller's loop. Each writes its own and then reads the other's, so at most one of them believes that it was first
-  (the lock between is a fence: a processor may otherwise read before it writes).
-- A board belongs to one pool: a worker of a pool that broke may live a little longer, and must find the slots of its own calls.
+- Everything crosses as bytes that are made and read here: so an object that can't be pickled is found in the
+  caller's thread before it is sent, and one that can't be read again fails its own call and not the pool.
+- A board is a small file that both sides map: two bytes for each call that is under way. `_BEGUN` is written by the
+  worker, `_CANCELLED` by the caller's loop. Each writes its own and then reads the other's, so at most one of them
+  believes that it was first (the lock between is a fence: a processor may otherwise read before it writes).
+- A board belongs to one pool: a worker of a pool that broke may live a little longer, and must find the slots of its
+  own calls.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import mmap
 import os
 import pickle
@@ -20,6 +23,7 @@ import signal
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from weft.bridge import cancel
@@ -28,11 +32,11 @@ from weft.bridge.errors import NotPicklable
 
 __all__ = ["Board", "RemoteTraceback", "call", "ignore_ctrl_c", "pack", "read"]
 
+_dumps: Callable[[Any], bytes]
 try:
-    from cloudpickle import dumps as _dumps
+    _dumps = importlib.import_module("cloudpickle").dumps
 except ImportError:
-    from pickle import dumps as _dumps
-
+    _dumps = pickle.dumps
     _REMEDY = "define it at the top of a module, or pip install 'weft[bridge]', which can send functions by value"
 else:
     _REMEDY = "send what it is made from and make it in the worker, or use threads"
@@ -94,7 +98,9 @@ def pack(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     try:
         return _dumps((function, args, kwargs))
     except Exception as error:
-        raise NotPicklable(f"{_culprit(function, args, kwargs)} can't be sent to another process: {error}; {_REMEDY}") from error
+        raise NotPicklable(
+            f"{_culprit(function, args, kwargs)} can't be sent to another process: {error}; {_REMEDY}"
+        ) from error
 
 
 def _culprit(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -119,13 +125,13 @@ def read(function: Any, answer: Answer) -> Any:
         raise NotPicklable(f"the {kind} of {function!r} can't be read in this process: {error}; {_REMEDY}") from error
     if kind == RESULT:
         return thing
-    error, text = thing
+    raised, text = thing
     try:
-        error.__cause__ = RemoteTraceback(text)
-        raise error
+        raised.__cause__ = RemoteTraceback(text)
+        raise raised
     finally:
         # Its traceback holds this frame.
-        del error, thing
+        del raised, thing
 
 
 # ------------------------------------------------------------------------------------------------- in the worker
@@ -151,7 +157,9 @@ def call(payload: bytes, path: str, slot: int) -> Answer:
         try:
             function, args, kwargs = pickle.loads(payload)
         except Exception as error:
-            raise NotPicklable(f"a call was sent that the worker can't read: {error}; can it import the same modules?") from error
+            raise NotPicklable(
+                f"a call was sent that the worker can't read: {error}; can it import the same modules?"
+            ) from error
         return _pack_result(function, function(*args, **kwargs))
     except BaseException as error:
         # Whatever it is, a SystemExit too: it belongs to who awaits the call, not to this worker.
@@ -186,6 +194,8 @@ def _pack_error(error: BaseException) -> Answer:
         data = _dumps((error, text))
         pickle.loads(data)
     except Exception as reason:
-        unsent = NotPicklable(f"{type(error).__name__}: {error} was raised, an error that can't be sent as it is: {reason}")
+        unsent = NotPicklable(
+            f"{type(error).__name__}: {error} was raised, an error that can't be sent as it is: {reason}"
+        )
         data = _dumps((unsent, text))
     return ERROR, data

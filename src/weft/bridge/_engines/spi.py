@@ -4,9 +4,10 @@ Rules for whoever writes an engine:
 
 - `run` ends in exactly one of three ways, whatever becomes of workers, machines and pools: a result, an error (the
   function's own, or a typed one of `weft.bridge.errors`), or CancelledError, where its task was cancelled.
-- Of an engine's own errors none gets out: a broken pool, a pickling error or a lost connection is told by our type, that names the
-  function and the remedy, with the engine's error as its cause.
-- A cancelled call that nothing has begun never begins. One that runs is treated as `weft.bridge.cancel` says, as far as the engine can.
+- Of an engine's own errors none gets out: a broken pool, a pickling error or a lost connection is told by our type,
+  that names the function and the remedy, with the engine's error as its cause.
+- A cancelled call that nothing has begun never begins. One that runs is treated as `weft.bridge.cancel` says, as far
+  as the engine can.
 - Third-party packages are imported by the engine's `start`, never at import time.
 """
 
@@ -31,14 +32,16 @@ class Engine(Protocol):
     workers: int
 
     async def start(self) -> None:
-        """Get ready. Raises what is in the way: ImportError for a package that is missing, SchedulerLost for a scheduler."""
+        """Get ready. Raises what is in the way: ImportError for a package that is missing, SchedulerLost for a
+        scheduler."""
 
     async def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One call."""
 
     async def close(self) -> None:
-        """Take no more calls, refuse with `Closed` those that have no place yet, wait for the others but the abandoned ones, and
-        free what `start` took. Only what could be cut off without harm may be left to a second cancellation."""
+        """Take no more calls, refuse with `Closed` those that have no place yet, wait for the others but the
+        abandoned ones, and free what `start` took. Only what could be cut off without harm may be left to a second
+        cancellation."""
 
 
 def cores() -> int:

@@ -18,7 +18,9 @@ __all__ = ["ThreadsEngine"]
 class ThreadsEngine:
     """Calls in `Threads`. Their contract is the engine's, so there is nothing to translate."""
 
-    def __init__(self, workers: int | None, on_cancel: OnCancel, pool: ThreadPoolExecutor | None, shutdown: bool) -> None:
+    def __init__(
+        self, workers: int | None, on_cancel: OnCancel, pool: ThreadPoolExecutor | None, shutdown: bool
+    ) -> None:
         self.name = "threads"
         if pool is None:
             self.workers = DEFAULT_LIMIT if workers is None else workers
