@@ -17,25 +17,24 @@ import pytest
 
 from weft import bridge
 
-dask = (
-    pytest.importorskip("dask", reason="dask is missing: pip install 'weft[dask]'")
-    if not os.environ.get("CI")
-    else __import__("dask")
-)
-distributed = __import__("distributed")
+if os.environ.get("CI"):
+    import dask
+    import distributed
+else:
+    dask = pytest.importorskip("dask", reason="dask is missing: pip install 'weft[dask]'")
+    distributed = pytest.importorskip("distributed", reason="distributed is missing: pip install 'weft[dask]'")
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-# A cluster keeps threads that end by themselves (profilers, its offloading pool), one listener's sockets until the
-# next turn of the collector, and the lock files of a working folder: leaks of Dask, which it makes anew in no test.
-# What is ours to end is asked for by name below.
-pytestmark = [pytest.mark.leaky("Dask's own threads and files outlive its clusters"), pytest.mark.slow_test(60)]
+pytestmark = [pytest.mark.slow_test(60)]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _tracker():
-    """The process that watches over what processes share lives as long as this one."""
+    """What lives as long as this process, once it was needed: who watches over what processes share, and Dask's thread
+    for the reading of large messages."""
     multiprocessing.resource_tracker.ensure_running()
+    distributed.utils._offload_executor.submit(abs, -1).result()
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +106,7 @@ async def test_work_of_a_killed_worker_is_run_again(world, tmp_path):
         assert await ex.run(abs, -1) == 1
 
 
+@pytest.mark.leaky("a worker in this process leaves timers of its periodic callbacks in a closed loop")
 async def test_cancelled_before_it_began(world):
     began, gate, ran = threading.Event(), threading.Event(), []
     with _shared(began=began, gate=gate, ran=ran):
@@ -132,6 +132,7 @@ async def test_cancelled_before_it_began(world):
     assert ran == []
 
 
+@pytest.mark.leaky("a worker in this process leaves timers of its periodic callbacks in a closed loop")
 async def test_closing_waits_for_what_runs(world):
     began, gate = threading.Event(), threading.Event()
     with _shared(began=began, gate=gate):
