@@ -2,8 +2,9 @@
 
 Rules for whoever edits this file:
 
-- `ray.init`, `remote` and `shutdown` may block for seconds: the first and the last run in a thread. To submit does
-  not block once the function is known, so that is done in the loop's thread.
+- `ray.init` and `shutdown` block for seconds, so they run in a thread: always the same, which lives as long as Ray does.
+  The kernel kills Ray's processes when the thread that started them ends, and Ray ends this one a minute later.
+- To submit does not block once the function is known, so that is done in the loop's thread.
 - A cancelled call is cancelled in Ray too: unbegun it never begins, and one that runs gets KeyboardInterrupt in its
   worker, between two lines of Python. Ray does not tell which it was, so the task waits for Ray's answer (or
   abandons, as was chosen).
@@ -14,11 +15,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from weft.bridge._engines.futures import Call, FuturesEngine, shut_down
+from weft.bridge._engines.futures import Call, FuturesEngine
 from weft.bridge._engines.remote import pack
 from weft.bridge._engines.spi import cores, need
 from weft.bridge.errors import NotPicklable, SchedulerLost, WorkerDied
-from weft.bridge.threads import OnCancel, Threads
+from weft.bridge.threads import OnCancel, OneThread
 
 __all__ = ["RayEngine"]
 
@@ -65,7 +66,8 @@ class RayEngine(FuturesEngine):
         super().__init__("ray", cores() if workers is None else workers, on_cancel, 1 << 30)
         self._address = address
         self._options = options
-        self._has_started = False
+        # Where Ray was started, if it was started here.
+        self._thread: OneThread | None = None
         self._given = workers
         self._ray: Any = None
 
@@ -77,11 +79,18 @@ class RayEngine(FuturesEngine):
                 settings["num_cpus"] = self.workers
             else:
                 settings["address"] = self._address
+            thread = OneThread("weft-ray")
             try:
-                await Threads(1).run(ray.init, **(settings | self._options))
+                await thread.run(ray.init, **(settings | self._options))
             except ConnectionError as error:
+                await thread.aclose()
                 raise SchedulerLost(f"no Ray answers at {self._address}: {error}") from error
-            self._has_started = True
+            except BaseException:
+                # Cancelled, it has come up all the same.
+                await thread.run(ray.shutdown)
+                await thread.aclose()
+                raise
+            self._thread = thread
         if self._given is None:
             self.workers = int(ray.cluster_resources().get("CPU", self.workers))
 
@@ -99,8 +108,11 @@ class RayEngine(FuturesEngine):
         return _RayCall(self._ray, function, args[0])
 
     async def _shut_down(self) -> None:
-        if self._has_started:
-            await shut_down(self._ray.shutdown)
+        if self._thread is not None:
+            try:
+                await self._thread.run(self._ray.shutdown)
+            finally:
+                await self._thread.aclose()
 
 
 def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
