@@ -24,7 +24,7 @@ from weft.bridge import executor
 from weft.bridge.executors import EngineName
 
 MEGABYTE = 1 << 20
-WORDS = [f"{first}{middle}{last}" for first in "bdklmnrst" for middle in ("a", "e", "io", "u") for last in "lmnrst"]
+WORDS = [(first + middle + last) * 3 for first in "bdklmnrst" for middle in ("a", "e", "io", "u") for last in "lmnrst"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Chunk:
 def generate(path: Path, megabytes: int) -> None:
     """Write a file of random words, a megabyte at a time; the same for the same size."""
     chance = random.Random(megabytes)
-    blocks = [" ".join(chance.choices(WORDS, k=MEGABYTE // 4)).encode()[: MEGABYTE - 1] + b" " for _ in range(4)]
+    blocks = [" ".join(chance.choices(WORDS, k=MEGABYTE // 10)).encode()[: MEGABYTE - 1] + b" " for _ in range(4)]
     with path.open("wb") as file:
         for number in range(megabytes):
             file.write(blocks[number % len(blocks)])

@@ -252,6 +252,7 @@ async def test_no_scheduler_there(world):
             pass
 
 
+@pytest.mark.leaky("a worker in this process leaves timers of its periodic callbacks in a closed loop")
 async def test_somebody_elses_client(world):
     async with distributed.LocalCluster(
         n_workers=1, processes=False, asynchronous=True, dashboard_address="127.0.0.1:0"

@@ -9,6 +9,7 @@ import functools
 import multiprocessing.resource_tracker
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -173,6 +174,27 @@ async def test_a_missing_package_names_its_extra(world, monkeypatch, engine, mod
     with pytest.raises(ImportError, match=rf"{module} can't be imported .*: pip install 'weft\[{extra}\]'"):
         async with make(engine):
             pass
+
+
+def test_without_cloudpickle():
+    """Functions go by their names then, and what has none is refused with the remedy."""
+    program = """if __name__ == "__main__":
+        import sys
+        sys.modules["cloudpickle"] = None
+        import weft
+        from weft import bridge
+        async def main():
+            async with bridge.executor("processes", workers=1, pool="stdlib") as ex:
+                print(await ex.run(abs, -1))
+                try:
+                    await ex.run(lambda: 1)
+                except bridge.NotPicklable as error:
+                    print(error)
+        weft.run(main())
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    first, second = done.stdout.splitlines() or (done.stderr, "")
+    assert first == "1" and "the function <function" in second and "pip install 'weft[bridge]'" in second
 
 
 async def test_context_goes_to_threads(world):
