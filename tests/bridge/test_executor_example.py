@@ -37,11 +37,11 @@ async def test_the_same_on_dask(world, words):
     assert counts == Counter(words.read_bytes().split()) and fits
 
 
-@pytest.mark.slow_test(60)
+@pytest.mark.slow_test(110)
 def test_a_file_that_fits_into_no_process():
     """A process of its own, for the limit goes to all that it starts."""
     pytest.importorskip("loky")
     command = [sys.executable, "-m", "examples.word_count", "--megabytes", "130", "--memory", "120"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert "it fits into no process: MemoryError" in done.stdout and "words, 21" in done.stdout

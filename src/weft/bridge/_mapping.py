@@ -111,7 +111,7 @@ class Mapping:
         self._ended = asyncio.Event()
         # Why there are no more items, where that is neither their end nor who iterates.
         self._refusal: Exception | None = None
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "not begun" if self._loop is None else f"{len(self._items)} in flight"
