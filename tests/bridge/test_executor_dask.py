@@ -89,6 +89,7 @@ async def test_what_cannot_be_sent(world):
         assert await ex.run(abs, -1) == 1
 
 
+@pytest.mark.leaky("Dask's threads that watch over worker processes close their pipes a moment after the cluster")
 async def test_work_of_a_killed_worker_is_run_again(world, tmp_path):
     mark = tmp_path / "mark"
 
