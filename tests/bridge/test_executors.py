@@ -298,7 +298,9 @@ async def test_a_call_that_does_not_look_is_waited_for(world, engine, error, tmp
             await task
 
 
-@pytest.mark.leaky("loky closes the pipes of workers that were killed from a thread of its own, sometimes a moment later")
+@pytest.mark.leaky(
+    "loky closes the pipes of workers that were killed from a thread of its own, sometimes a moment later"
+)
 @pytest.mark.parametrize("engine", PROCESSES)
 async def test_abandoned_in_a_process_that_the_end_kills(world, engine, tmp_path):
     began = tmp_path / "began"
