@@ -15,6 +15,7 @@ import threading
 import cloudpickle
 import pytest
 
+from examples import word_count
 from weft import bridge
 
 if os.environ.get("CI"):
@@ -234,6 +235,10 @@ async def test_a_scheduler_elsewhere_that_is_killed(world, tmp_path):
     with scheduler(tmp_path) as (file, process):
         async with bridge.executor("dask", address=await address_of(file)) as ex:
             assert await ex.run(os.getpid) != os.getpid()
+            with pytest.raises(
+                bridge.NotPicklable, match="can't be read by the scheduler: its machine needs the modules"
+            ):
+                await ex.run(word_count.read_whole, os.devnull)
             running = asyncio.create_task(ex.run(wait, str(began)))
             while not began.exists():
                 await asyncio.sleep(0)

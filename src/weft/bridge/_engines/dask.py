@@ -47,6 +47,7 @@ _RESERVED = frozenset(
 RELEASE_LOOK_S = 0.05
 RELEASE_TRIES = 200
 _NOT_SERIALIZED = "Could not serialize object"
+_NOT_READ = "Error during deserialization of the task graph"
 
 
 class DaskEngine:
@@ -193,6 +194,11 @@ class DaskEngine:
         if isinstance(error, TypeError) and str(error).startswith(_NOT_SERIALIZED):
             first = str(error).partition("\n")[0]
             return NotPicklable(f"the result of {function!r} can't be sent back: {first}; return what it is made of")
+        if isinstance(error, RuntimeError) and str(error).startswith(_NOT_READ):
+            return NotPicklable(
+                f"the call of {function!r} can't be read by the scheduler: its machine needs the modules that the function and "
+                "its arguments come from"
+            )
         if isinstance(error, OSError) and self._client.status != "running":
             return SchedulerLost(f"{function!r} was lost with the connection to the scheduler ({error})")
         return None
