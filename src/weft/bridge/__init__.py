@@ -5,6 +5,8 @@
         portal.call(async_function, …)
     async for item in weft.bridge.iterate(…):      a blocking iterator, bounded
     weft.bridge.asyncify(Client)                   a synchronous client class as an async one
+    async with weft.bridge.executor("processes") as ex:
+        await ex.run(function, …)                  the same call in threads, processes, interpreters, on Dask or Ray
 
 Everything works on any asyncio loop. What a cancellation means to a thread is written in `weft.bridge.cancel`.
 """
@@ -16,7 +18,17 @@ from weft.bridge._items import AsyncItems
 from weft.bridge.asyncify import asyncify
 from weft.bridge.cancel import AbandonedCall, abandoned, check_cancelled, is_cancelled, sleep
 from weft.bridge.collect import Collector
-from weft.bridge.errors import BridgeError, Closed, Deadlock, NotPicklable, Overflow, SchedulerLost, StillRunning, WorkerDied
+from weft.bridge.errors import (
+    BridgeError,
+    Closed,
+    Deadlock,
+    NotPicklable,
+    Overflow,
+    SchedulerLost,
+    StillRunning,
+    WorkerDied,
+)
+from weft.bridge.executors import Executor, executor
 from weft.bridge.futures import run_coroutine_threadsafe, to_concurrent, wrap_future
 from weft.bridge.graphql import AsyncioExecutor
 from weft.bridge.handles import AsyncHandle, apply
@@ -35,6 +47,7 @@ __all__ = [
     "Closed",
     "Collector",
     "Deadlock",
+    "Executor",
     "NotPicklable",
     "ObservableIterator",
     "OneThread",
@@ -51,6 +64,7 @@ __all__ = [
     "asyncify",
     "call_async",
     "check_cancelled",
+    "executor",
     "from_observable",
     "is_cancelled",
     "iterate",

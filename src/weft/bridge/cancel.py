@@ -21,11 +21,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from weft.bridge._workers import Job, abandoned_jobs, current_job
 
 __all__ = ["AbandonedCall", "abandoned", "check_cancelled", "is_cancelled", "sleep"]
+
+#: In a worker process or interpreter: whether the call that it runs was asked to end. Set by the worker for each call.
+asked_elsewhere: Callable[[], bool] | None = None
+
+#: How often `sleep` looks for that.
+LOOK_S = 0.05
 
 
 class AbandonedCall:
@@ -66,9 +73,12 @@ def abandoned() -> tuple[AbandonedCall, ...]:
 
 
 def is_cancelled() -> bool:
-    """Whether the call that runs in this thread was asked to end; False in a thread that runs none of ours. Cheap."""
+    """Whether the call that runs in this thread (in a worker process: in this process) was asked to end; False where
+    none of ours runs. Cheap."""
     job = current_job()
-    return job is not None and job.cancelled
+    if job is None:
+        return asked_elsewhere is not None and asked_elsewhere()
+    return job.cancelled
 
 
 def check_cancelled() -> None:
@@ -81,7 +91,7 @@ def sleep(seconds: float) -> None:
     """`time.sleep` that ends with CancelledError as soon as the call is asked to end."""
     job = current_job()
     if job is None:
-        time.sleep(seconds)
+        _sleep_elsewhere(seconds)
         return
     woken = threading.Event()
     job.on_cancel = woken.set
@@ -91,3 +101,14 @@ def sleep(seconds: float) -> None:
     finally:
         job.on_cancel = None
     check_cancelled()
+
+
+def _sleep_elsewhere(seconds: float) -> None:
+    """`sleep` where nobody can wake it."""
+    end = time.monotonic() + seconds
+    while asked_elsewhere is not None and (left := end - time.monotonic()) > 0:
+        check_cancelled()
+        time.sleep(min(left, LOOK_S))
+    check_cancelled()
+    if (left := end - time.monotonic()) > 0:
+        time.sleep(left)
