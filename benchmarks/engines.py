@@ -1,4 +1,4 @@
-"""`python -m benchmarks.bridges`: what a call through `weft.bridge` costs beside the same call without it, in CPU time.
+"""`python -m benchmarks.engines`: what a call through an executor costs beside the same without it, in CPU time.
 
 Rules for whoever edits this file:
 
@@ -77,26 +77,9 @@ async def _measure(pair: Pair, rounds: int) -> tuple[list[float], list[float]]:
 
 
 async def _thread_pairs() -> AsyncIterator[Pair]:
-    rivals: dict[str, Call] = {"asyncio.to_thread": lambda: asyncio.to_thread(_nothing)}
-    try:
-        import anyio.to_thread
-    except ImportError:
-        print("missing: anyio", file=sys.stderr)
-    else:
-        rivals["anyio.to_thread.run_sync"] = lambda: anyio.to_thread.run_sync(_nothing)
     async with bridge.executor("threads") as ex:
-        for name, theirs in rivals.items():
-            for concurrent in (1, 100):
-                yield Pair(
-                    f"to_thread / {name}, {concurrent} at once",
-                    lambda: bridge.to_thread(_nothing),
-                    theirs,
-                    2000,
-                    concurrent,
-                )
-        yield Pair(
-            "ex.run on threads / asyncio.to_thread", lambda: ex.run(_nothing), rivals["asyncio.to_thread"], 2000, 1
-        )
+        title = "ex.run on threads / asyncio.to_thread"
+        yield Pair(title, lambda: ex.run(_nothing), lambda: asyncio.to_thread(_nothing), 2000, 1)
 
 
 @contextmanager
@@ -157,7 +140,7 @@ async def _run(loop: str, rounds: int, wanted: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.bridges", description="Calls through weft.bridge, and without."
+        prog="python -m benchmarks.engines", description="Calls through an executor, and without."
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--loops", default=",".join(LOOPS), help="asyncio, weft, or both by a comma")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import sys
 from asyncio import CancelledError, InvalidStateError, all_tasks, current_task, get_running_loop, to_thread
-from importlib import import_module
-from typing import TYPE_CHECKING
 
 # Before the rest: it decides which edition of everything below gets imported.
 from weft import _edition as _edition  # isort: skip
@@ -28,11 +26,6 @@ from weft._core.waiting import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, 
 from weft._host.foreign import run_coroutine_threadsafe, wrap_future
 from weft.loop import Loop
 from weft.runner import Runner, install, new_event_loop, run
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from weft import bridge as bridge
 
 __all__ = [
     "ALL_COMPLETED",
@@ -78,10 +71,3 @@ if sys.version_info < (3, 14):
     from weft.runner import EventLoopPolicy
 
     __all__ += ["EventLoopPolicy"]
-
-
-def __getattr__(name: str) -> ModuleType:
-    # A package of its own, which most programs do not need: imported by the first that asks for it.
-    if name == "bridge":
-        return import_module("weft.bridge")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
