@@ -44,6 +44,10 @@ def _settings():
     logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
     with dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.worker.profile.enabled": False}):
         yield
+    # Dask's threads that watch over worker processes close their pipes a moment after the cluster has ended.
+    for thread in threading.enumerate():
+        if thread.name.startswith("AsyncProcess"):
+            thread.join(10)
 
 
 def cluster(**options):
