@@ -338,7 +338,7 @@ async def test_closing_waits_for_what_runs_and_refuses_what_waits(world, engine,
     others = [asyncio.create_task(ex.run(abs, -1)) for _ in range(6)]
     await asyncio.sleep(0)
     closing = asyncio.create_task(ex.aclose())
-    with pytest.raises(bridge.Closed, match="closed before the call began"):
+    with pytest.raises(bridge.Closed, match="closed before the call began|was not called"):
         await others[-1]
     assert not closing.done() and not first.done()
     end.touch()
