@@ -7,7 +7,7 @@ code, with its own `import asyncio`, runs on it as well.
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError, InvalidStateError, all_tasks, current_task, get_running_loop
+from asyncio import CancelledError, InvalidStateError, all_tasks, current_task, get_running_loop, to_thread
 
 # Before the rest: it decides which edition of everything below gets imported.
 from weft import _edition as _edition  # isort: skip
@@ -59,6 +59,7 @@ __all__ = [
     "sleep",
     "timeout",
     "timeout_at",
+    "to_thread",
     "wait",
     "wait_for",
     "wrap_future",

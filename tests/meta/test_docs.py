@@ -77,7 +77,7 @@ def test_make_commands_exist(page: Path) -> None:
 def test_weft_commands_exist() -> None:
     """Every `weft verb` in code is a verb of the command (`weft verb:` is a message), and each option of `weft run` is one."""
     help_of = {}
-    for verb in ("run", "doctor"):
+    for verb in ("asyncify", "doctor", "run"):
         process = subprocess.run(
             [sys.executable, "-m", "weft", verb, "--help"],
             capture_output=True,

@@ -204,6 +204,19 @@ def test_wakes_coalesce_and_re_arm(poller):
     assert ready(poller, 0) == []
 
 
+def test_a_wake_that_meets_the_end(poller, monkeypatch):
+    """Another thread has looked whether there is anybody to wake, and the loop's closes before the wake itself."""
+    write = os.write
+
+    def late(fd, data):
+        poller.close()
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", late)
+    poller.wake()
+    poller.close()
+
+
 def test_timeout_is_waited_for(poller):
     # Would block for ever if a short time-out were rounded to "for ever", and spin if it were rounded to zero.
     assert ready(poller, 1) == []

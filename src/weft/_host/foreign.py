@@ -25,7 +25,7 @@ from concurrent.futures import CancelledError as ConcurrentCancelledError
 from concurrent.futures import Future as ConcurrentFuture
 from typing import Any, TypeVar, cast
 
-__all__ = ["post", "run_coroutine_threadsafe", "wrap_future"]
+__all__ = ["follow", "hand_over", "post", "run_coroutine_threadsafe", "wrap_future"]
 
 _T = TypeVar("_T")
 
@@ -76,7 +76,7 @@ def run_coroutine_threadsafe(coro: Coroutine[Any, Any, _T], loop: asyncio.Abstra
 
     def start() -> None:
         try:
-            _follow(asyncio.ensure_future(coro, loop=loop), future, loop)
+            follow(asyncio.ensure_future(coro, loop=loop), future, loop)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -89,7 +89,7 @@ def run_coroutine_threadsafe(coro: Coroutine[Any, Any, _T], loop: asyncio.Abstra
     return future
 
 
-def _follow(task: asyncio.Future[_T], future: ConcurrentFuture[_T], loop: asyncio.AbstractEventLoop) -> None:
+def follow(task: asyncio.Future[_T], future: ConcurrentFuture[_T], loop: asyncio.AbstractEventLoop) -> None:
     """Give `future` the outcome of `task`, and `task` the cancellation of `future`. In the thread of `loop`."""
 
     def cancelled(future: ConcurrentFuture[_T]) -> None:
@@ -97,21 +97,23 @@ def _follow(task: asyncio.Future[_T], future: ConcurrentFuture[_T], loop: asynci
             if _get_running_loop() is loop:
                 task.cancel()
             else:
-                loop.call_soon_threadsafe(task.cancel)
-
-    def finished(_: object) -> None:
-        if task.cancelled():
-            future.cancel()
-        if not future.set_running_or_notify_cancel():
-            return
-        exception = task.exception()
-        if exception is None:
-            future.set_result(task.result())
-        else:
-            future.set_exception(_in_asyncio_terms(exception))
+                post(loop, task.cancel)
 
     future.add_done_callback(cancelled)
-    task.add_done_callback(finished)
+    task.add_done_callback(lambda task: hand_over(task, future))
+
+
+def hand_over(task: asyncio.Future[_T], future: ConcurrentFuture[_T]) -> None:
+    """The outcome of a task or future that is done into `future`, unless that was cancelled meanwhile."""
+    if task.cancelled():
+        future.cancel()
+    if not future.set_running_or_notify_cancel():
+        return
+    exception = task.exception()
+    if exception is None:
+        future.set_result(task.result())
+    else:
+        future.set_exception(_in_asyncio_terms(exception))
 
 
 def _finish_wrapper(future: ConcurrentFuture[_T], wrapper: asyncio.Future[_T]) -> None:

@@ -74,6 +74,10 @@ class SelectorPoller(Poller):
                 os.write(fd, b"\0")
             except BlockingIOError:
                 return  # the pipe is full of wake-ups already
+            except OSError:
+                if self._wake_write == fd:
+                    raise
+                # The loop's thread has closed the poller since: nobody is left to wake.
 
     def watch(self, fd: int, direction: int, runnable: Runnable) -> Runnable | None:
         selector = self._selector

@@ -15,6 +15,7 @@ __all__ = ["main"]
 
 _VERBS = {
     "run": "run an unmodified asyncio program on Weft",
+    "asyncify": "write the types of the asynchronous class of a synchronous client class",
     "doctor": "say what runs here, how, and what the machine lacks",
 }
 
