@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import weft
+from weft._edition import EDITION
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -26,8 +27,11 @@ def call(command: list[str], **options: object) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The Python of an environment with the packages in it, made once for each version."""
-    there = BUILD / f"venv-{sys.implementation.cache_tag}"
+    """The Python of an environment with the packages in it, made once for each version.
+
+    And for each edition, whose tests may run side by side.
+    """
+    there = BUILD / f"venv-{sys.implementation.cache_tag}-{EDITION}"
     python, note, state = there / "bin" / "python", there / "installed.json", json.dumps([sys.version, WANTED])
     if not note.exists() or note.read_text(encoding="utf-8") != state:
         shutil.rmtree(there, ignore_errors=True)
