@@ -1,12 +1,9 @@
-"""The Ray engine, on a Ray of this machine; where Ray is installed, which it needs a wheel for."""
+"""The Ray engine, on a Ray of this machine, which is an environment of its own: Ray is large."""
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
-
 import pytest
+from environments import call, python_with, with_weft
 
 # In a process of its own: Ray keeps threads, sockets and log files until its process exits, and ends it when it
 # misses a service of its own.
@@ -68,13 +65,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is missing: pip install 'weft[ray]'")
-@pytest.mark.slow_test(120)
+@pytest.mark.slow_test(240)
 @pytest.mark.parametrize("loop", ["asyncio", "weft"])
 def test_the_whole_surface(loop, tmp_path):
+    python = python_with("ray", ["ray>=2.9", "cloudpickle>=3"])
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(program), loop, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False
-    )
+    done = call([str(python), str(program), loop, str(tmp_path)], env=with_weft(tmp_path), timeout=200)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "all of it", done.stdout + done.stderr
