@@ -272,3 +272,62 @@ async def test_somebody_elses_client(world):
                 assert await ex.run(abs, -1) == 1
             assert client.status == "running"
             assert await client.submit(abs, -2) == 2
+
+
+async def test_a_result_that_cannot_be_sent_fails_its_own_call_only(world):
+    async with bridge.executor("dask", workers=1) as ex:
+        outcomes = await asyncio.gather(
+            *[
+                ex.run(threading.Lock if number % 4 == 1 else abs, *[-number][number % 4 == 1 :])
+                for number in range(40)
+            ],
+            return_exceptions=True,
+        )
+    assert [each for number, each in enumerate(outcomes) if number % 4 != 1] == [
+        number for number in range(40) if number % 4 != 1
+    ]
+    assert {type(each) for number, each in enumerate(outcomes) if number % 4 == 1} == {bridge.NotPicklable}
+
+
+class _Elsewhere(Exception):
+    """It can be read in every process but its maker's."""
+
+    def __init__(self, home):
+        self.home = home
+
+    def __reduce__(self):
+        return _read_elsewhere, (self.home,)
+
+
+def _read_elsewhere(home):
+    if os.getpid() == home:
+        raise ModuleNotFoundError("no such module here")
+    return _Elsewhere(home)
+
+
+def _raise_elsewhere(home):
+    raise _Elsewhere(home)
+
+
+async def test_what_cannot_be_read_here(world):
+    async with bridge.executor("dask", workers=1) as ex:
+        with pytest.raises(
+            bridge.NotPicklable, match="the result of .*_Elsewhere.* can't be read in this process: no such module"
+        ):
+            await ex.run(_Elsewhere, os.getpid())
+        with pytest.raises(
+            bridge.NotPicklable, match="_raise_elsewhere.* raised an error that can't be read in this process"
+        ):
+            await ex.run(_raise_elsewhere, os.getpid())
+        assert await ex.run(abs, -1) == 1
+
+
+@pytest.mark.leaky("Dask's threads that watch over worker processes close their pipes a moment after the cluster")
+async def test_a_worker_that_the_cluster_has_given_up_is_made_anew(world):
+    # Given up at once, and not when it is being started for the second time some seconds later.
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):
+        async with bridge.executor("dask", workers=1) as ex:
+            for _ in range(2):
+                os.kill(await ex.run(os.getpid), signal.SIGKILL)
+                async with asyncio.timeout(20):
+                    assert await ex.run(abs, -1) == 1

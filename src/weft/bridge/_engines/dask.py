@@ -12,6 +12,10 @@ Rules for whoever edits this file:
 - A scheduler that still reads a task's graph doesn't know its key yet, and lets a release of that key pass by: the
   task would run, and its result stay for as long as the client. So a cancelled call's future is kept until the
   scheduler knows it.
+- Dask fetches the results of several calls at once, and one that can't be sent or read fails them all. So a call that
+  has run and whose result did not come is asked for once more, alone.
+- A cluster of Dask forgets a worker for good that is not there `lost-worker-timeout` after it was lost, be it only that it
+  is just starting again. So the workers of our own cluster are counted, and missing ones are made anew.
 """
 
 from __future__ import annotations
@@ -46,6 +50,11 @@ _RESERVED = frozenset(
 #: How often, and with what pause, the scheduler is asked whether it knows a cancelled call.
 RELEASE_LOOK_S = 0.05
 RELEASE_TRIES = 200
+#: How often the workers of a cluster of our own are counted.
+WORKERS_LOOK_S = 1.0
+#: How long the end waits for a worker that is being started.
+START_S = 30.0
+_log = logging.getLogger(__name__)
 _NOT_SERIALIZED = "Could not serialize object"
 _NOT_READ = "Error during deserialization of the task graph"
 
@@ -71,11 +80,15 @@ class DaskEngine:
         # Futures of cancelled calls, and the task that releases them.
         self._unwanted: list[Any] = []
         self._release: asyncio.Task[None] | None = None
+        # The task that keeps the number of workers, and what tells it to end: it must not be cut off in a worker's start.
+        self._keeping: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None]
 
     async def start(self) -> None:
         distributed = need("distributed", "dask")
         self._killed = distributed.scheduler.KilledWorker
         self._lost = distributed.client.FutureCancelledError
+        self._ended = {distributed.Status.failed, distributed.Status.closed}
         if not self._owns_client:
             if not self._client.asynchronous:
                 raise TypeError(f"{self._client!r} is a synchronous client: make it with asynchronous=True")
@@ -112,6 +125,32 @@ class DaskEngine:
             raise
         self._client = client
         self.workers = self._count_workers()
+        if self._cluster is not None:
+            loop = asyncio.get_running_loop()
+            self._closing = loop.create_future()
+            self._keeping = loop.create_task(self._keep_workers())
+
+    async def _keep_workers(self) -> None:
+        """Make those workers anew that the cluster has given up, by other names: the old ones may be ending still."""
+        cluster = self._cluster
+        wanted = cluster.worker_spec
+        while True:
+            await asyncio.wait([self._closing], timeout=WORKERS_LOOK_S)
+            if self._closing.done():
+                return
+            lost = [
+                name for name in wanted if name not in cluster.workers or cluster.workers[name].status in self._ended
+            ]
+            if lost:
+                for _ in lost:
+                    wanted.update(cluster.new_worker_spec())
+                for name in lost:
+                    del wanted[name]
+                try:
+                    await cluster
+                except Exception:
+                    # It did not start, as where memory is short: once more, then.
+                    _log.warning("a worker of %r could not be made anew", cluster, exc_info=True)
 
     def _count_workers(self) -> int:
         with warnings.catch_warnings():
@@ -134,7 +173,16 @@ class DaskEngine:
             raise self._refused(function, args, kwargs, error) from error
         self._running += 1
         try:
-            return await future
+            while True:
+                try:
+                    return await future
+                except Exception:
+                    if future.status != "finished":
+                        raise
+                answer = await client.scheduler.gather(keys=[future.key])
+                if answer["status"] == "OK":
+                    return answer["data"][future.key]
+                # Its worker was lost meanwhile: Dask runs it again.
         except asyncio.CancelledError:
             if not future.done():
                 self._let_go(future)
@@ -142,9 +190,9 @@ class DaskEngine:
                 future.release()
             raise
         except Exception as error:
+            own = self._in_our_terms(function, error, has_run=future.status == "finished")
             # At once, and not when the error's traceback is let go of.
             future.release()
-            own = self._in_our_terms(function, error)
             if own is None:
                 raise
             raise own from error
@@ -181,7 +229,7 @@ class DaskEngine:
             self._unwanted.clear()
             self._release = None
 
-    def _in_our_terms(self, function: Any, error: Exception) -> Exception | None:
+    def _in_our_terms(self, function: Any, error: Exception, has_run: bool) -> Exception | None:
         """The typed error for one of Dask's own; None for the function's."""
         if isinstance(error, self._killed):
             return WorkerDied(f"{function!r} was given up: {error}")
@@ -201,6 +249,15 @@ class DaskEngine:
             )
         if isinstance(error, OSError) and self._client.status != "running":
             return SchedulerLost(f"{function!r} was lost with the connection to the scheduler ({error})")
+        if has_run:
+            return NotPicklable(
+                f"the result of {function!r} can't be read in this process: {error}; return what it is made of"
+            )
+        if type(error) is Exception and len(error.args) == 1 and isinstance(error.args[0], bytes):
+            # What is left of an error that was packed there and can't be read here.
+            return NotPicklable(
+                f"{function!r} raised an error that can't be read in this process: raise one whose module is here too"
+            )
         return None
 
     def _refused(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> NotPicklable:
@@ -233,8 +290,13 @@ class DaskEngine:
                 await asyncio.wait([self._release])
         finally:
             try:
-                if self._owns_client:
-                    await self._client.close()
+                if self._keeping is not None:
+                    self._closing.set_result(None)
+                    await asyncio.wait([self._keeping], timeout=START_S)
             finally:
-                if self._cluster is not None:
-                    await self._cluster.close()
+                try:
+                    if self._owns_client:
+                        await self._client.close()
+                finally:
+                    if self._cluster is not None:
+                        await self._cluster.close()
