@@ -15,6 +15,7 @@ import concurrent.futures
 import functools
 import multiprocessing
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from concurrent.futures import Executor as ConcurrentExecutor
@@ -112,6 +113,8 @@ class PoolEngine(FuturesEngine):
         self._owns = owns
         self._can_remake = can_remake
         self._generation: _Generation | None = None
+        #: Each ends a pool that has broken: its workers, its thread, its pipes.
+        self._endings: list[threading.Thread] = []
 
     async def start(self) -> None:
         self._generation = _Generation(self._make(), self._slots)
@@ -139,8 +142,9 @@ class PoolEngine(FuturesEngine):
         generation = self._generation
         assert generation is not None, "started"
         if generation.is_broken and self._can_remake:
-            # Its own thread ends the workers that are left.
-            generation.pool.shutdown(wait=False)
+            ending = threading.Thread(target=generation.pool.shutdown, name="weft-bridge-ending")
+            ending.start()
+            self._endings = [each for each in self._endings if each.is_alive()] + [ending]
             generation.leave()
             generation = self._generation = _Generation(self._make(), self._slots)
         return generation
@@ -153,9 +157,15 @@ class PoolEngine(FuturesEngine):
             if self._owns:
                 is_clear = not self._calls
                 await shut_down(lambda: _end_pool(generation.pool, is_clear))
+            if self._endings:
+                await shut_down(self._join_endings)
         finally:
             generation.is_broken = True
             generation.leave()
+
+    def _join_endings(self) -> None:
+        for ending in self._endings:
+            ending.join()
 
 
 def _end_pool(pool: ConcurrentExecutor, is_clear: bool) -> None:
