@@ -280,6 +280,23 @@ def test_pyright_strict(folder):
     assert set(found) == wrong_lines(), process.stdout
 
 
+@pytest.mark.slow_test(100)
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_classes_that_are_generic_for_type_checkers_only(tmp_path, checker):
+    """The stubs of the standard library give type parameters to classes that have none when they run."""
+    program = type_checker(checker)
+    targets = ["http.client:HTTPConnection", "concurrent.futures:ThreadPoolExecutor", "shelve:DbfilenameShelf"]
+    for number, target in enumerate(targets):
+        assert main(["asyncify", target, "-o", str(tmp_path / f"stub{number}.pyi")]) == 0
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    options = ["--strict", "--no-incremental", "."] if checker == "mypy" else ["--pythonpath", sys.executable]
+    process = subprocess.run([program, *options], cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    assert process.returncode == 0, process.stdout
+    text = (tmp_path / "stub1.pyi").read_text()
+    assert "class AsyncFuture(AsyncHandle):" in text
+    assert "def submit(self, fn: Callable[..., Any]" in text
+
+
 def wrong_lines():
     return {f"wrong.py:{n}" for n, line in enumerate(WRONG.splitlines(), 1) if line.endswith("# wrong")}
 

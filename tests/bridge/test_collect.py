@@ -411,7 +411,7 @@ def test_a_closed_loop(world):
     loop = world.new_loop()
     collector = bridge.Collector(loop)
     loop.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(bridge.Closed, match="can.t be run: its loop is closed"):
         collector.execute(add, 1, 2)
 
 

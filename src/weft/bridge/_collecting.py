@@ -65,8 +65,10 @@ class Work:
                 awaitable = wrap_future(awaitable, loop=self.loop)
             try:
                 self.future = task = asyncio.ensure_future(awaitable, loop=self.loop)
-            except BaseException:
+            except BaseException as error:
                 drop(awaitable)
+                if isinstance(error, RuntimeError) and self.loop.is_closed():
+                    raise Closed(f"{self!r} can't be run: its loop is closed") from error
                 raise
             self.batch.here[self] = None
             task.add_done_callback(self._end_here)

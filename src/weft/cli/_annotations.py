@@ -85,6 +85,9 @@ class Classes(typing.Protocol):
     def is_handle(self, cls: type) -> bool:
         """Whether objects of a class come out as handles, as far as is known."""
 
+    def is_plain(self, cls: type) -> bool:
+        """Whether the asynchronous class of a class takes no type arguments, as far as is known."""
+
     def type_variable(self, name: str, bound: str | None) -> None:
         """Let the stub have a type variable of its own."""
 
@@ -168,7 +171,7 @@ class Annotations:
             elif isinstance(each, ast.Subscript) and self._is(head, {"Callable"}) and isinstance(each.slice, ast.Tuple):
                 takes, gives = each.slice.elts
                 awaitable = f"{self._names.ref('collections.abc', 'Awaitable')}[{self.out(gives)}]"
-                kinds.append(f"{self._head(head, False)}[{self.out(takes)}, {awaitable}]")
+                kinds.append(f"{self._head(head, False)}[{self._taken(self.out(takes))}, {awaitable}]")
         return " | ".join(dict.fromkeys(kinds))
 
     def raw(self, node: ast.expr) -> str:
@@ -194,7 +197,21 @@ class Annotations:
             head = self._head(node.value, is_out and not is_type)
             if head == self.any:
                 return head
-            return f"{head}[{', '.join(within(each) for each in arguments) or '()'}]"
+            found = self._runtime(node.value)
+            if (
+                is_out
+                and not is_type
+                and isinstance(found, type)
+                and self._is_member(found)
+                and self._classes.is_plain(found)
+            ):
+                return head
+            texts = [within(each) for each in arguments]
+            if self._is(node.value, {"Callable"}):
+                texts[0] = self._taken(texts[0])
+            elif self._is(node.value, {"Unpack"}) and texts[0] == self.any:
+                texts[0] = f"tuple[{self.any}, ...]"
+            return f"{head}[{', '.join(texts) or '()'}]"
         if isinstance(node, ast.BinOp):
             return f"{inner(node.left)} | {inner(node.right)}"
         if isinstance(node, ast.List):
@@ -202,6 +219,10 @@ class Annotations:
         if isinstance(node, ast.Starred):
             return f"*{inner(node.value)}"
         return ast.unparse(node)
+
+    def _taken(self, text: str) -> str:
+        """What a callable takes: anything, where a parameter specification can't be named here."""
+        return "..." if text == self.any else text
 
     def _bare(self, node: ast.expr, is_out: bool) -> str:
         """A name without arguments. It gets `Any` for those that it needs."""

@@ -51,6 +51,8 @@ class Stub:
         self._order: list[type] = []
         self._written: dict[type, list[str]] = {}
         self._variables: dict[str, str] = {}
+        # Classes that take no type arguments here: they have none, or such as the stub can't name.
+        self._plain: set[type] = set()
 
     def text(self, target: str) -> str:
         # Twice: the first time says which classes there are, and so which names their members take.
@@ -87,6 +89,14 @@ class Stub:
     def is_handle(self, cls: type) -> bool:
         """Whether objects of a class come out as handles, as far as is known."""
         return cls in self._handles
+
+    def is_plain(self, cls: type) -> bool:
+        """Whether the asynchronous class of a class takes no type arguments, as far as is known."""
+        return cls in self._plain
+
+    def plain(self, cls: type) -> None:
+        """A class takes no type arguments."""
+        self._plain.add(cls)
 
     def type_variable(self, name: str, bound: str | None) -> None:
         """Let the stub have a type variable of its own."""
@@ -139,15 +149,16 @@ class _Read(Writer):
             head = node.value if isinstance(node, ast.Subscript) else node
             cls = self._types._runtime(head)
             if cls in (Generic, Protocol):
-                if isinstance(node, ast.Subscript):
-                    generic = (
-                        f"{self._names.ref('typing', 'Generic')}[{', '.join(map(self._types.out, elements(node)))}]"
-                    )
+                names = [self._types.out(each) for each in elements(node)] if isinstance(node, ast.Subscript) else []
+                if names and self._types.any not in names:
+                    generic = f"{self._names.ref('typing', 'Generic')}[{', '.join(names)}]"
             elif isinstance(cls, type) and is_base(cls) and cls in self._cls.__bases__:
                 arguments = ""
-                if isinstance(node, ast.Subscript):
+                if isinstance(node, ast.Subscript) and not self._stub.is_plain(cls):
                     arguments = f"[{', '.join(map(self._types.out, elements(node)))}]"
                 found.append(self._stub.handle(cls) + arguments)
+        if generic is None and not self.parameters() and not any("[" in each for each in found):
+            self._stub.plain(self._cls)
         # Those that the source names otherwise, as a call.
         named = {each.partition("[")[0] for each in found}
         for cls in self._cls.__bases__:
