@@ -23,8 +23,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from weft._host.foreign import post
-from weft.bridge._loopcall import LOOK_S
 from weft.bridge._emission import Pump, current_pump
+from weft.bridge._loopcall import LOOK_S
 from weft.bridge.errors import Overflow
 from weft.bridge.iterators import BOUND
 
