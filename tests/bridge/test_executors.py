@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
+import importlib
 import multiprocessing.resource_tracker
 import os
 import signal
@@ -217,6 +218,16 @@ async def test_work_in_an_interpreter_may_import_weft(world):
 
     async with make("interpreters") as ex:
         assert await ex.run(work) == "weft._core.task"
+
+
+async def test_an_interpreter_finds_the_modules_of_the_program(world, tmp_path, monkeypatch):
+    if not since(3, 14):
+        pytest.skip("interpreters need Python 3.14")
+    (tmp_path / "found_by_interpreters.py").write_text("def double(number):\n    return 2 * number\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    double = importlib.import_module("found_by_interpreters").double
+    async with make("interpreters") as ex:
+        assert await ex.run(double, 21) == 42
 
 
 # --------------------------------------------------------------------------------------------------- cancellation

@@ -228,4 +228,6 @@ def interpreters(workers: int | None, on_cancel: OnCancel) -> PoolEngine:
         version = "{}.{}".format(*sys.version_info[:2])
         raise RuntimeError(f"interpreters need Python 3.14 or newer, and this is {version}: use processes or threads")
     count = cores() if workers is None else workers
-    return PoolEngine("interpreters", functools.partial(kind, count), count, on_cancel, owns=True, can_remake=True)
+    # A new interpreter looks for modules where Python did when it started. They shall find what the program finds.
+    make = functools.partial(kind, count, initializer=exec, initargs=(f"import sys; sys.path[:] = {sys.path!r}",))
+    return PoolEngine("interpreters", make, count, on_cancel, owns=True, can_remake=True)
