@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import errno
 import functools
+import glob
 import importlib
 import multiprocessing.resource_tracker
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import traceback
 
 import cloudpickle
@@ -398,6 +402,108 @@ async def test_a_pool_that_cannot_live_is_given_up(world, monkeypatch):
     async with make("stdlib", workers=1) as ex:
         with pytest.raises(bridge.WorkerDied, match="before it began, again and again"):
             await ex.run(abs, -1)
+
+
+@pytest.fixture
+def breaking(monkeypatch):
+    """The standard library's pool breaks while it starts a worker for a call that it holds, as before 3.12 it may."""
+
+    def break_at(moment):
+        def start(pool):
+            moment()
+            for process in list(pool._processes.values()):
+                process.kill()
+            while not pool._broken:
+                time.sleep(0.001)
+            monkeypatch.undo()
+            raise OSError("handle is closed")
+
+        monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "_adjust_process_count", start)
+
+    return break_at
+
+
+@pytest.mark.skipif(since(3, 12), reason="a pool that breaks waits for submit from 3.12 on")
+async def test_a_pool_that_breaks_in_submit(world, breaking):
+    async with make("stdlib") as ex:
+        # Its thread runs from the first call on.
+        worker = await ex.run(os.getpid)
+        os.kill(worker, signal.SIGSTOP)
+        breaking(lambda: None)
+        assert await ex.run(abs, -1) == 1
+
+
+@pytest.mark.skipif(since(3, 12), reason="a pool that breaks waits for submit from 3.12 on")
+async def test_a_pool_that_breaks_in_submit_when_the_call_has_begun(world, breaking, tmp_path):
+    async with make("stdlib") as ex:
+        end, began = tmp_path / "end", tmp_path / "began"
+        assert await ex.run(abs, -1) == 1
+
+        def wait_for_it():
+            while not began.exists():
+                time.sleep(0.001)
+
+        breaking(wait_for_it)
+        with pytest.raises(bridge.WorkerDied, match=r"wait_for.* was lost: it had begun when its pool failed \(handle"):
+            await ex.run(wait_for, str(end), str(began))
+        assert await ex.run(abs, -1) == 1
+
+
+@pytest.mark.parametrize("failures", [1, 4])
+async def test_a_worker_that_cannot_be_started(world, monkeypatch, failures):
+    left = iter(range(failures))
+    start = concurrent.futures.ProcessPoolExecutor._adjust_process_count
+
+    def fail_at_first(pool):
+        if next(left, None) is not None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        start(pool)
+
+    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "_adjust_process_count", fail_at_first)
+    async with make("stdlib") as ex:
+        if failures == 4:
+            with pytest.raises(OSError, match="Too many open files"):
+                await ex.run(abs, -1)
+        assert await ex.run(abs, -1) == 1
+
+
+async def test_a_worker_that_another_owners_pool_cannot_start(world, monkeypatch, tmp_path):
+    """The call stands in its queue all the same, and must not run there later."""
+    start, log = concurrent.futures.ProcessPoolExecutor._adjust_process_count, tmp_path / "log"
+    left = iter(range(2))
+
+    def note(number):
+        with open(log, "a") as file:
+            file.write(f"{number}\n")
+
+    def fail_at_first(pool):
+        start(pool)
+        if next(left, None) is not None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "_adjust_process_count", fail_at_first)
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        async with bridge.executor(pool) as ex:
+            await ex.run(note, 1)
+            await ex.run(note, 2)
+    assert log.read_text() == "1\n2\n"
+
+
+async def test_what_was_withdrawn_does_not_hold_up_the_end(world, tmp_path):
+    """It stands behind a call that was abandoned, and would wait for it."""
+    end, began = tmp_path / "end", tmp_path / "began"
+    async with make("stdlib", workers=1, on_cancel="abandon") as ex:
+        abandoned = asyncio.create_task(ex.run(wait_for, str(end), str(began)))
+        await until_exists(began)
+        behind = asyncio.create_task(ex.run(abs, -1))
+        await asyncio.sleep(0)
+        for each in (abandoned, behind):
+            each.cancel()
+        await asyncio.gather(abandoned, behind, return_exceptions=True)
+        assert abandoned.cancelled() and behind.cancelled()
+    # It came here by killing the worker.
+    assert not end.exists()
+    assert not glob.glob(os.path.join(tempfile.gettempdir(), "weft-board-*"))
 
 
 # ---------------------------------------------------------------------------------------- executors of other owners

@@ -35,7 +35,8 @@ class Call:
 
     arrived:       done when the loop has heard of its end; it may be cancelled by who awaits it
     is_over:       the loop has heard of its end
-    is_abandoned:  nobody waits for it any more
+    is_abandoned:  it runs, or may run, and nobody waits for it any more
+    is_withdrawn:  it will not begin; its executor may hold it until its turn comes
     """
 
     def __init__(self, function: Any, future: ConcurrentFuture[Any]) -> None:
@@ -45,6 +46,7 @@ class Call:
         self.arrived: asyncio.Future[None] = self.loop.create_future()
         self.is_over = False
         self.is_abandoned = False
+        self.is_withdrawn = False
 
     def withdraw(self) -> bool:
         """Take it back; False if it has begun, or may have."""
@@ -123,7 +125,11 @@ class FuturesEngine:
             try:
                 await call.arrived
             except asyncio.CancelledError:
-                if call.is_over or call.withdraw():
+                if call.is_over:
+                    raise
+                if call.withdraw():
+                    call.is_withdrawn = True
+                    self._changed.set()
                     raise
                 call.ask()
                 if self._on_cancel == "abandon":
@@ -166,7 +172,7 @@ class FuturesEngine:
         self._is_closed = True
         self._places.close(Closed(f"the executor ({self.name}) was closed before the call began"))
         is_cancelled = False
-        while any(not call.is_abandoned for call in self._calls):
+        while any(not (call.is_abandoned or call.is_withdrawn) for call in self._calls):
             self._changed.clear()
             try:
                 await self._changed.wait()
@@ -180,6 +186,10 @@ class FuturesEngine:
 
     async def _shut_down(self) -> None:
         """Free the executor. No call runs but for the abandoned."""
+
+    def _is_clear(self) -> bool:
+        """Whether nothing runs any more: at the end the executor can be waited for."""
+        return not any(call.is_abandoned for call in self._calls)
 
 
 def _tell(
@@ -214,5 +224,5 @@ class ForeignEngine(FuturesEngine):
 
     async def _shut_down(self) -> None:
         if self._must_shut_down:
-            is_clear = not self._calls
+            is_clear = self._is_clear()
             await shut_down(lambda: self._pool.shutdown(wait=is_clear))

@@ -7,6 +7,8 @@ Rules for whoever edits this file:
   are sent again, to a new pool.
 - Few more calls are submitted than there are workers; so little is lost with a pool, and what waits can be taken back.
 - A call that dies unbegun again and again is given up: then it is the pool that can't live.
+- `submit` may fail when the pool has the call already, for it then starts a worker. Such a call is taken back on the
+  board, which is never used again; or it has begun, and is lost.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ from weft.bridge.threads import OnCancel
 
 __all__ = ["PoolEngine", "interpreters", "is_pool", "processes"]
 
-#: How often a call is sent to pools that break before it begins.
+#: How often a call is sent again, to pools that break before it begins.
 TRIES = 3
+
+#: How all pools begin the words of the RuntimeError by which they refuse a call after their shutdown.
+REFUSAL = "cannot schedule"
 
 
 class _Generation:
@@ -48,26 +53,35 @@ class _Generation:
             self.board.close()
 
 
+class _Stuck(Exception):
+    """A pool took a call, and then failed to start a worker for it (the error's cause).
+
+    had_begun:  another worker has begun with it; otherwise none ever will
+    """
+
+    def __init__(self, had_begun: bool) -> None:
+        self.had_begun = had_begun
+
+
 class _PoolCall(Call):
     def __init__(self, function: Any, generation: _Generation, payload: bytes, tries: list[int]) -> None:
         self._generation = generation
         self._slot = generation.board.take()
         self._tries = tries
         self._had_begun = True
-        generation.calls += 1
         try:
-            super().__init__(function, generation.pool.submit(remote.call, payload, generation.board.path, self._slot))
-        except BaseException:
-            self._release()
-            raise
-
-    def _release(self) -> None:
-        self._generation.board.give(self._slot)
-        self._generation.calls -= 1
-        self._generation.leave()
+            future = generation.pool.submit(remote.call, payload, generation.board.path, self._slot)
+        except Exception as error:
+            if isinstance(error, BrokenExecutor) or str(error).startswith(REFUSAL):
+                generation.board.give(self._slot)
+                raise
+            raise _Stuck(generation.board.cancel(self._slot)) from error
+        generation.calls += 1
+        super().__init__(function, future)
 
     def withdraw(self) -> bool:
-        return self.future.cancel() or not self._generation.board.cancel(self._slot)
+        # And not by the future: the pool of 3.11 breaks for good over a cancelled one, if it breaks at that moment.
+        return not self._generation.board.cancel(self._slot)
 
     def ask(self) -> None:
         if not self.is_over:
@@ -77,7 +91,9 @@ class _PoolCall(Call):
         if not self.future.cancelled() and isinstance(self.future.exception(), BrokenExecutor):
             self._had_begun = self._generation.board.cancel(self._slot)
             self._generation.is_broken = True
-        self._release()
+        self._generation.board.give(self._slot)
+        self._generation.calls -= 1
+        self._generation.leave()
 
     def outcome(self) -> Any:
         if not self.future.cancelled() and isinstance(error := self.future.exception(), BrokenExecutor):
@@ -137,6 +153,21 @@ class PoolEngine(FuturesEngine):
                 generation.is_broken = True
             except RuntimeError as error:
                 raise Closed(f"{function!r} can't be run: {generation.pool!r} was shut down ({error})") from error
+            except _Stuck as stuck:
+                self._leave_stuck(function, generation, stuck, args[1])
+
+    def _leave_stuck(self, function: Any, generation: _Generation, stuck: _Stuck, tries: list[int]) -> None:
+        """Go on with another board after `stuck`, whose slot is no longer ours; raises what can't be mended so."""
+        generation.is_broken = True
+        if not self._can_remake:
+            generation.leave()
+            self._generation = _Generation(generation.pool, self._slots)
+        if stuck.had_begun:
+            raise WorkerDied(f"{function!r} was lost: it had begun when its pool failed ({stuck.__cause__})") from stuck
+        if len(tries) >= TRIES:
+            assert stuck.__cause__ is not None
+            raise stuck.__cause__
+        tries.append(1)
 
     def _current(self) -> _Generation:
         generation = self._generation
@@ -155,11 +186,13 @@ class PoolEngine(FuturesEngine):
             return
         try:
             if self._owns:
-                is_clear = not self._calls
+                is_clear = self._is_clear()
                 await shut_down(lambda: _end_pool(generation.pool, is_clear))
             if self._endings:
                 await shut_down(self._join_endings)
         finally:
+            # What is left of its calls will not begin: it finds no board.
+            generation.board.unlink()
             generation.is_broken = True
             generation.leave()
 

@@ -83,11 +83,15 @@ class Board:
         with _fence:
             return self._bytes[2 * slot + _BEGUN] != 0
 
-    def close(self) -> None:
-        """Nobody will begin a call of it any more."""
-        self._bytes.close()
+    def unlink(self) -> None:
+        """Keep the workers that have not seen it yet from beginning a call."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
+
+    def close(self) -> None:
+        """No call of it is left."""
+        self.unlink()
+        self._bytes.close()
 
 
 # ------------------------------------------------------------------------------------------------- in the caller
