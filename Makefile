@@ -11,7 +11,7 @@ SHELL := /bin/bash
 
 PLAIN := .venv/bin/python
 COMPILED := .venv-compiled/bin/python
-SOURCES := $(shell find src/weft -name '*.py' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.pyi' -o -name py.typed)
+SOURCES := $(shell find src/weft -name '*.py' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.h' -o -name '*.pyi' -o -name py.typed)
 PACKAGING := pyproject.toml setup.py LICENSE MANIFEST.in
 WHEEL_DIR := build/wheel
 RUNTIME_EXTRAS := bench,examples,test

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT / "src"
 COMPILED_ROOMS = ("_core", "_io", "_net")
 NATIVE_ROOM = "_native"
+COLD = SOURCE / "weft" / NATIVE_ROOM / "cold.h"
 COMPILE_ARGS = ["-O2", "-g0", "-fno-strict-overflow", "-Wno-unused-function", "-Wno-unreachable-code"]
+COMPILE_ARGS += ["-include", str(COLD)]
 LINK_ARGS: list[str] = []
 if os.environ.get("WEFT_SANITIZE") == "1":
     LINK_ARGS = ["-fsanitize=address,undefined"]

@@ -39,6 +39,9 @@ class FaultyOps(Ops):
     def send(self, sock: Any, fd: int, chunks: list[bytes], first: int, offset: int) -> int:
         return -1 if self._fault("send") else super().send(sock, fd, chunks, first, offset)
 
+    def send_one(self, sock: Any, fd: int, chunk: bytes) -> int:
+        return -1 if self._fault("send") else super().send_one(sock, fd, chunk)
+
     def accept(self, sock: Any, fd: int) -> Any:
         return None if self._fault("accept") else super().accept(sock, fd)
 

@@ -48,6 +48,9 @@ def metered_ops(meter: Meter) -> Any:
     """What Weft's transports send through."""
 
     class MeteredOps(importlib.import_module("weft._io.ops").Ops):
+        def send_one(self, sock: Any, fd: int, chunk: bytes) -> int:
+            return self.send(sock, fd, [chunk], 0, 0)
+
         def send(self, sock: Any, fd: int, chunks: list[bytes], first: int, offset: int) -> int:
             try:
                 data = meter.part(b"".join(chunks[first:])[offset:])

@@ -13,9 +13,10 @@ needs it; each must do in plain Python what it does compiled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["cast", "compiled"]
+__all__ = ["cast", "compiled", "locals"]
 
 _T = TypeVar("_T")
 
@@ -25,3 +26,8 @@ compiled: bool = False
 def cast(kind: object, value: _T, typecheck: bool = False) -> _T:
     """`value` itself: a C cast has no meaning in plain Python, and `typecheck` guards only the C one."""
     return value
+
+
+def locals(**types: object) -> Callable[[_T], _T]:  # noqa: A001
+    """Types for the local variables of a method whose class no `.pxd` can declare; nothing of them is seen here."""
+    return lambda method: method

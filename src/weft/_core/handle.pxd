@@ -9,6 +9,8 @@ cdef class Runnable:
 
 
 cdef class Flushable(Runnable):
+    cdef public Flushable _following
+    cdef public bint _is_dirty
     cdef _flush(self)
 
 

@@ -42,9 +42,17 @@ class Runnable:
 
 
 class Flushable(Runnable):
-    """A runnable that may collect effects while a callback runs, and lets them out when that callback returns."""
+    """A runnable that may collect effects while a callback runs, and lets them out when that callback returns.
 
-    __slots__ = ()
+    `_is_dirty` and `_following` are the scheduler's: whether this will be flushed, and what after it.
+    """
+
+    __slots__ = ("_following", "_is_dirty")
+
+    def __init__(self) -> None:
+        self._is_step = False
+        self._following: Flushable | None = None
+        self._is_dirty = False
 
     def _flush(self) -> None:
         """Called by the scheduler after the callback in which `Scheduler._mark_dirty` was called."""

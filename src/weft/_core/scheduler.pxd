@@ -21,7 +21,8 @@ cdef class Scheduler:
     cdef public object _current
     cdef public object _current_handle
     cdef public bint _debug
-    cdef public list _dirty
+    cdef public Flushable _dirty
+    cdef Flushable _dirty_last
     cdef public bint _has_own_clock
     cdef object _inbox
     cdef bint _is_blocked
@@ -41,6 +42,7 @@ cdef class Scheduler:
     cdef public double slow_callback_duration
 
     cpdef _check_thread(self)
+    cdef bint _is_here(self) noexcept
     cdef _check_put(self)
     cdef _put(self, Runnable runnable)
     @cython.locals(handle=Handle)
@@ -51,7 +53,7 @@ cdef class Scheduler:
     cdef TimerHandle _put_timer(self, double when, object callback, tuple args, object context)
     @cython.locals(handle=Handle)
     cdef Handle _handle(self, object callback, tuple args, object context)
-    cdef _mark_dirty(self, Flushable flushable)
+    cdef bint _mark_dirty(self, Flushable flushable) except -1
     cdef int _enter(self, object task) except -1
     cdef int _leave(self) except -1
     cdef long long _now_ns(self) except? -1
@@ -59,9 +61,9 @@ cdef class Scheduler:
     @cython.locals(counters=Counters, now_ns=cython.longlong, batch=list)
     cdef _turn(self)
     @cython.locals(counters=Counters, count=Py_ssize_t)
-    cdef _poll(self, long long timeout_ns, long long now_ns)
-    @cython.locals(timeout_ns=cython.longlong)
-    cdef long long _wait(self, long long now_ns) except? -1
+    cdef _poll(self, long long timeout_ns)
+    @cython.locals(timeout_ns=cython.longlong, now_ns=cython.longlong)
+    cdef long long _wait(self) except? -1
     @cython.locals(count=Py_ssize_t)
     cdef _take_inbox(self)
     cdef _run_batch(self, list batch)
@@ -71,7 +73,7 @@ cdef class Scheduler:
     cdef _run_timed(self, list batch)
     cdef _report_escaped(self, Runnable runnable, object exc)
     cdef _note_duration(self, Runnable runnable, long long duration_ns)
-    @cython.locals(flushables=list, flushable=Flushable)
+    @cython.locals(flushable=Flushable)
     cdef _flush_dirty(self)
     @cython.locals(nothing=Handle)
     cpdef _clear(self)

@@ -17,8 +17,8 @@ Rules for whoever edits this file:
 - `_inbox` is the only thing that other threads touch. They append first and look at `_is_blocked` after; the loop
   sets `_is_blocked` first and looks at `_inbox` after. So either the loop sees the work or the thread sees the flag. Without
   a GIL the two looks could pass each other: there a thread always wakes.
-- `_dirty` holds what collected effects in the callback that ran last (a transport's writes), and is emptied as soon as
-  that callback returns.
+- `_dirty` is what collected effects in the callback that ran last (a transport's writes), and is let out as soon as that
+  callback returns: a list by way of `_following`, because it has one member as a rule, and is made for each message.
 
 Everything but `_put_from_thread` is for the thread that runs the loop.
 """
@@ -26,7 +26,6 @@ Everything but `_put_from_thread` is for the thread that runs the loop.
 from __future__ import annotations
 
 import sys
-from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -68,6 +67,7 @@ class Scheduler:
         "_current_handle",
         "_debug",
         "_dirty",
+        "_dirty_last",
         "_has_own_clock",
         "_inbox",
         "_is_blocked",
@@ -96,8 +96,9 @@ class Scheduler:
         self._spare: list[Runnable] = []
         # How many of the batch that runs were taken.
         self._taken = 0
-        # What is to be flushed when the callback that runs now returns.
-        self._dirty: list[Flushable] = []
+        # What is to be flushed when the callback that runs now returns: the first and the last.
+        self._dirty: Flushable | None = None
+        self._dirty_last: Flushable | None = None
         self._inbox: deque[Runnable] = deque()
         # The loop is in, or about to enter, a poll that waits.
         self._is_blocked = False
@@ -133,8 +134,12 @@ class Scheduler:
 
     def _check_thread(self) -> None:
         """In debug mode: raise when the caller is not in the loop's thread. A loop that doesn't run has no thread."""
-        if self._thread_id != 0 and self._thread_id != get_ident():
+        if self._thread_id != 0 and not self._is_here():
             raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+
+    def _is_here(self) -> bool:
+        """Whether the caller is in the thread that runs the loop: then some callback of it runs now."""
+        return self._thread_id == Drive.thread_id()
 
     def _check_put(self) -> None:
         """Raise when nothing can be queued: the loop is closed or, in debug mode, another thread's."""
@@ -177,7 +182,7 @@ class Scheduler:
             handle: Handle = ThreadSafeHandle(callback, args, self, context)  # type: ignore[arg-type]
         else:
             handle = self._handle(callback, args, context)
-        if not self._is_blocked and self._thread_id == get_ident():
+        if not self._is_blocked and self._is_here():
             # The loop's own thread: nothing to wake, and the order of calls is kept.
             self._ready_queue.append(handle)
             return handle
@@ -225,9 +230,20 @@ class Scheduler:
         """Debug mode: note where a callback was scheduled. Loop methods between the user and here leave themselves out."""
         raise NotImplementedError
 
-    def _mark_dirty(self, flushable: Flushable) -> None:
-        """Call `flushable._flush()` when the callback that runs now returns."""
-        self._dirty.append(flushable)
+    def _mark_dirty(self, flushable: Flushable) -> bool:
+        """Call `flushable._flush()` when the callback that runs now returns; False when none runs in this thread: nobody
+        would."""
+        if flushable._is_dirty:
+            return True
+        if not self._is_here():
+            return False
+        flushable._is_dirty = True
+        if self._dirty is None:
+            self._dirty = flushable
+        else:
+            self._dirty_last._following = flushable  # type: ignore[union-attr]
+        self._dirty_last = flushable
+        return True
 
     # -- the current task --
 
@@ -266,7 +282,7 @@ class Scheduler:
                     break
         finally:
             # A SystemExit passes the flush of the callback that raised it, and perhaps no other turn comes.
-            if self._dirty:
+            if self._dirty is not None:
                 self._flush_dirty()
             self._leave()
 
@@ -274,22 +290,23 @@ class Scheduler:
         """One turn."""
         counters = self._counters
         counters.turns += 1
-        if self._dirty:
+        if self._dirty is not None:
             # Left by whoever wrote while no callback ran.
             self._flush_dirty()
         if self._inbox:
             self._take_inbox()
-        now_ns = self._now_ns()
         if self._ready_queue or self._stopping:
+            now_ns = self._now_ns()
             self._turns_unpolled += 1
             if (
                 self._turns_unpolled >= _POLL_TURNS
                 or now_ns - self._polled_ns >= _POLL_NS
                 or counters.sends + counters.touches != self._touched
             ):
-                self._poll(0, now_ns)
+                self._poll(0)
+                self._polled_ns = now_ns
         else:
-            now_ns = self._wait(now_ns)
+            now_ns = self._wait()
         if self._timers._heap:
             self._timers.pop_due(now_ns, self._ready_queue)
         batch = self._ready_queue
@@ -298,12 +315,11 @@ class Scheduler:
             self._spare = batch
             self._run_batch(batch)
 
-    def _poll(self, timeout_ns: int, now_ns: int) -> None:
+    def _poll(self, timeout_ns: int) -> None:
         counters = self._counters
         counters.polls += 1
         self._touched = counters.sends + counters.touches
         self._turns_unpolled = 0
-        self._polled_ns = now_ns
         count = len(self._ready_queue)
         try:
             self._poller.poll(timeout_ns, self._ready_queue)
@@ -315,10 +331,11 @@ class Scheduler:
                     raise TypeError(f"{self._poller!r} gave what can't be run: {wrong!r}")
                 count += 1
 
-    def _wait(self, now_ns: int) -> int:
+    def _wait(self) -> int:
         """Nothing is ready: block until a descriptor, a timer, another thread or a signal; the time afterwards."""
         timeout_ns = -1
         if self._timers._heap:
+            now_ns = self._now_ns()
             # Compared first: from a time long ago to now can be more than 64 bits of nanoseconds.
             timeout_ns = 0
             if self._timers.next_ns() > now_ns:
@@ -329,7 +346,7 @@ class Scheduler:
         self._is_blocked = True
         try:
             # Work may have come before the flag could be seen: then nobody wakes us.
-            self._poll(0 if self._inbox else timeout_ns, now_ns)
+            self._poll(0 if self._inbox else timeout_ns)
         finally:
             self._is_blocked = False
         if self._inbox:
@@ -381,7 +398,7 @@ class Scheduler:
             # A traceback that a task keeps reaches this frame by f_back: the task must not hang on it.
             runnable = None
             batch[place] = None
-            if self._dirty:
+            if self._dirty is not None:
                 self._flush_dirty()
 
     def _run_timed(self, batch: list[Any]) -> None:
@@ -400,7 +417,7 @@ class Scheduler:
                 self._current_handle = runnable
                 start_ns = Clock.now_ns()
                 runnable._run()
-                if self._dirty:
+                if self._dirty is not None:
                     self._flush_dirty()
                 self._note_duration(runnable, Clock.now_ns() - start_ns)
                 self._current_handle = runnable = batch[place] = None
@@ -439,11 +456,15 @@ class Scheduler:
     def _flush_dirty(self) -> None:
         """Let out what the last callback collected."""
         self._leave()
-        while self._dirty:
-            flushables = self._dirty
-            self._dirty = []
-            for flushable in flushables:
-                flushable._flush()
+        while self._dirty is not None:
+            # Each is taken out first: it may be marked again, and if it is interrupted the others are not lost.
+            flushable = self._dirty
+            self._dirty = flushable._following
+            if self._dirty is None:
+                self._dirty_last = None
+            flushable._following = None
+            flushable._is_dirty = False
+            flushable._flush()
 
     def _clear(self) -> None:
         """Drop everything that is scheduled: the loop is closed."""
@@ -455,5 +476,5 @@ class Scheduler:
             self._spare[:] = [nothing] * len(self._spare)
         self._inbox.clear()
         self._timers.clear()
-        self._dirty.clear()
+        self._dirty = self._dirty_last = None
         self._live.clear()

@@ -14,6 +14,7 @@ cdef class TimerHandle(Handle):
     cdef list _info(self)
 
 
+@cython.final
 cdef class Timers:
     cdef list _heap
     cdef long long _made

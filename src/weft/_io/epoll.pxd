@@ -3,6 +3,8 @@ cimport cython
 from weft._io.spi cimport Poller
 from weft._native.epoll cimport Epoll, Eventfd
 
+cdef unsigned int _BUT_IN, _BUT_OUT
+
 
 cdef class EpollPoller(Poller):
     cdef list _readers

@@ -21,6 +21,10 @@ from weft._core.handle import Runnable
 from weft._io.spi import READ, Poller
 from weft._native.epoll import EDGE, IN, OUT, Epoll, Eventfd
 
+#: Every event but one kind: an error or a hang-up is for both sides.
+_BUT_IN = 0xFFFFFFFF & ~IN
+_BUT_OUT = 0xFFFFFFFF & ~OUT
+
 
 class EpollPoller(Poller):
     """epoll behind the contract of `weft._io.spi.Poller`."""
@@ -52,11 +56,11 @@ class EpollPoller(Poller):
             mask = epoll.mask_at(index)
             if fd == self._signal_fd:
                 continue
-            if mask & ~OUT:
+            if mask & _BUT_OUT:
                 runnable = self._readers[fd]
                 if runnable is not None:
                     ready.append(runnable)
-            if mask & ~IN:
+            if mask & _BUT_IN:
                 runnable = self._writers[fd]
                 if runnable is not None:
                     ready.append(runnable)

@@ -9,6 +9,7 @@ cdef class Ops:
     cpdef object recv(self, object sock, int fd, Py_ssize_t fresh_bytes)
     cpdef Py_ssize_t recv_into(self, object sock, int fd, object target) except -2
     cpdef Py_ssize_t send(self, object sock, int fd, list chunks, Py_ssize_t first, Py_ssize_t offset) except -2
+    cpdef Py_ssize_t send_one(self, object sock, int fd, bytes chunk) except -2
     cpdef Py_ssize_t send_buffer(self, object sock, int fd, object data) except -2
     cpdef shutdown(self, object sock)
     cpdef long long sendfile(self, object sock, int fd, int file_fd, long long offset, long long count) except -2

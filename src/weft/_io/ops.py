@@ -44,6 +44,11 @@ class Ops:
         self.counters.sends += 1
         return self._kernel.send(sock, fd, chunks, first, offset)
 
+    def send_one(self, sock: socket.socket, fd: int, chunk: bytes) -> int:
+        """Send one chunk, as most messages are; bytes taken, -1 when none could be."""
+        self.counters.sends += 1
+        return self._kernel.send_one(sock, fd, chunk)
+
     def send_buffer(self, sock: socket.socket, fd: int, data: Any) -> int:
         """Send from any contiguous buffer, without copying it; bytes taken, -1 when none could be."""
         self.counters.sends += 1

@@ -20,6 +20,8 @@ cdef class Drive:
     @staticmethod
     cdef object copy_context()
     @staticmethod
+    cdef unsigned long long thread_id() noexcept
+    @staticmethod
     cdef void make_lazy(object target) noexcept
     @staticmethod
     cdef int call(object context, object callback, tuple args) except -1

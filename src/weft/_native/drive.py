@@ -7,6 +7,7 @@ coroutine that fails is no error of who drives it: the exception is handed over,
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
@@ -66,6 +67,11 @@ class Drive:
     def copy_context() -> Context:
         """A copy of the present context."""
         return copy_context()
+
+    @staticmethod
+    def thread_id() -> int:
+        """Of the thread that calls: `threading.get_ident()`."""
+        return get_ident()
 
     @staticmethod
     def make_lazy(target: object) -> None:

@@ -14,6 +14,7 @@ cdef extern from "Python.h":
     object PyContext_CopyCurrent()
     object PyObject_Call(object callback, object args, object keywords_or_null)
     object PyObject_CallMethodOneArg(object target, object name, object argument)
+    unsigned long PyThread_get_thread_ident()
 
 cdef extern from *:
     """
@@ -155,6 +156,10 @@ cdef class Drive:
     @staticmethod
     cdef object copy_context():
         return PyContext_CopyCurrent()
+
+    @staticmethod
+    cdef unsigned long long thread_id() noexcept:
+        return PyThread_get_thread_ident()
 
     @staticmethod
     cdef void make_lazy(object target) noexcept:

@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:
         int fd
@@ -6,6 +9,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         epoll_data_t data
 
 
+@cython.final
 cdef class Epoll:
     cdef int _fd
     cdef int _precise
@@ -21,6 +25,7 @@ cdef class Epoll:
     cpdef close(self)
 
 
+@cython.final
 cdef class Eventfd:
     cdef int _fd
 

@@ -70,6 +70,13 @@ class Kernel:
         except (BlockingIOError, InterruptedError):
             return -1
 
+    def send_one(self, sock: socket.socket, fd: int, chunk: bytes) -> int:
+        """Send one chunk: bytes taken, -1 when none could be."""
+        try:
+            return sock.send(chunk)
+        except (BlockingIOError, InterruptedError):
+            return -1
+
     def send_buffer(self, sock: socket.socket, fd: int, data: Any) -> int:
         """Send from any contiguous buffer: bytes taken, -1 when none could be."""
         try:

@@ -202,6 +202,23 @@ cdef bint inet_address(object address, sockaddr_in *target) except -1:
     return True
 
 
+cdef Py_ssize_t send_rest(int fd, bytes chunk, Py_ssize_t offset) except -2:
+    """Send a chunk from `offset` on."""
+    # SAFETY: the caller's reference holds the bytes while the GIL is away.
+    cdef char *data = PyBytes_AS_STRING(chunk) + offset
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(chunk) - offset
+    cdef ssize_t sent
+    cdef int error
+    if size < LONG_SEND_BYTES:
+        sent = c_send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        error = errno
+    else:
+        with nogil:
+            sent = c_send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            error = errno
+    return counted(sent, error)
+
+
 cdef class Kernel:
     def __cinit__(self):
         self._buffer = NULL
@@ -241,41 +258,30 @@ cdef class Kernel:
 
     cpdef Py_ssize_t send(self, object sock, int fd, list chunks, Py_ssize_t first, Py_ssize_t offset) except -2:
         cdef Py_ssize_t count = len(chunks) - first
-        cdef Py_ssize_t i, total
+        cdef Py_ssize_t i
         cdef ssize_t sent
-        cdef int error = 0
         cdef bytes chunk
         cdef iovec vector[C_SEND_CHUNKS_MAX]
         cdef msghdr message
-        cdef char *data
         if count == 1:
-            chunk = <bytes>chunks[first]
-            # SAFETY: `chunk` holds the bytes while the GIL is away.
-            data = PyBytes_AS_STRING(chunk) + offset
-            total = PyBytes_GET_SIZE(chunk) - offset
-            if total < LONG_SEND_BYTES:
-                sent = c_send(fd, data, total, MSG_DONTWAIT | MSG_NOSIGNAL)
-                error = errno
-            else:
-                with nogil:
-                    sent = c_send(fd, data, total, MSG_DONTWAIT | MSG_NOSIGNAL)
-                    error = errno
-        else:
-            if count > C_SEND_CHUNKS_MAX:
-                count = C_SEND_CHUNKS_MAX
-            # SAFETY: the list is the stream's own and the GIL is held: no chunk goes away during the call.
-            for i in range(count):
-                chunk = <bytes>chunks[first + i]
-                vector[i].iov_base = PyBytes_AS_STRING(chunk)
-                vector[i].iov_len = PyBytes_GET_SIZE(chunk)
-            vector[0].iov_base = <char *>vector[0].iov_base + offset
-            vector[0].iov_len -= offset
-            memset(&message, 0, sizeof(message))
-            message.msg_iov = vector
-            message.msg_iovlen = count
-            sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
-            error = errno
-        return counted(sent, error)
+            return send_rest(fd, <bytes>chunks[first], offset)
+        if count > C_SEND_CHUNKS_MAX:
+            count = C_SEND_CHUNKS_MAX
+        # SAFETY: the list is the stream's own and the GIL is held: no chunk goes away during the call.
+        for i in range(count):
+            chunk = <bytes>chunks[first + i]
+            vector[i].iov_base = PyBytes_AS_STRING(chunk)
+            vector[i].iov_len = PyBytes_GET_SIZE(chunk)
+        vector[0].iov_base = <char *>vector[0].iov_base + offset
+        vector[0].iov_len -= offset
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = vector
+        message.msg_iovlen = count
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+        return counted(sent, errno)
+
+    cpdef Py_ssize_t send_one(self, object sock, int fd, bytes chunk) except -2:
+        return send_rest(fd, chunk, 0)
 
     cpdef Py_ssize_t send_buffer(self, object sock, int fd, object data) except -2:
         cdef Py_buffer view

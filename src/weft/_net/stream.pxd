@@ -1,19 +1,20 @@
 cimport cython
 
 from weft._core.handle cimport Flushable, Runnable
-from weft._core.loopcore cimport LoopCore
 from weft._io.ops cimport Ops
 from weft._io.spi cimport Poller
 from weft._native.incontext cimport InContext
+from weft._net.outgoing cimport Outgoing
 
 cdef Py_ssize_t _FLUSH_CHUNKS, _BULK_BYTES, _BULK_FIRST_BYTES, _BULK_MOST_BYTES
 
 
-cdef class Stream(Flushable):
+# Final, so that it calls itself directly. Cython takes what a final class overrides from its base: not repeated here.
+@cython.final
+cdef class Stream(Outgoing):
     cdef bint _barred
     cdef bint _buffered
     cdef Py_ssize_t _bulk_bytes
-    cdef list _chunks
     cdef readonly bint _closing
     cdef Py_ssize_t _conn_lost
     cdef readonly object _context
@@ -23,8 +24,6 @@ cdef class Stream(Flushable):
     cdef Py_ssize_t _first
     cdef Py_ssize_t _flush_above
     cdef readonly object _high
-    cdef bint _in_dirty
-    cdef readonly LoopCore _loop
     cdef readonly object _low
     cdef Py_ssize_t _offset
     cdef Ops _ops
@@ -34,7 +33,6 @@ cdef class Stream(Flushable):
     cdef readonly bint _protocol_paused
     cdef bint _read_eof
     cdef readonly object _server
-    cdef readonly Py_ssize_t _size
     cdef readonly object _sock
     cdef readonly object _transport
     cdef readonly bint _watching
@@ -44,7 +42,6 @@ cdef class Stream(Flushable):
     cpdef _set_protocol(self, object protocol)
     cpdef _start_reading(self)
     cdef _stop_reading(self)
-    cdef _run(self)
     @cython.locals(size=Py_ssize_t)
     cdef _read(self)
     cdef _expect_more_than(self, Py_ssize_t size)
@@ -56,10 +53,8 @@ cdef class Stream(Flushable):
     cpdef write(self, object data)
     cpdef writelines(self, object list_of_data)
     cdef _refuse(self, str method)
-    cdef _hold(self, bytes chunk)
     cdef _judge_buffer(self)
     cdef _count_dropped_write(self)
-    cdef _flush(self)
     @cython.locals(count=Py_ssize_t)
     cdef _flush_now(self)
     @cython.locals(count=Py_ssize_t)

@@ -7,11 +7,12 @@ TCP and Unix connections share it; `transport.StreamTransport` is the face that 
   stream (`_read_eof`) the fd is never watched for reading again.
   What little arrives is copied out of the loop's one buffer; while much arrives (`_bulk_bytes`), each read has memory of its
   own, of about the right size, and there is no copy.
-- Writing. What is written waits in `_chunks` (bytes only: anything else is copied, as its owner may change it) until
-  the running callback returns; then `_flush` sends it in one call. Three states:
+- Writing. What is written waits (`outgoing`) until the running callback returns; then `_flush` sends it in one call. Three
+  states:
     clean    `_size == 0`
-    pending  `_size > 0`, `_writing` false: this callback's data, `_in_dirty` true: `_flush` will come
+    pending  `_size > 0`, `_writing` false: this callback's data; `_flush` will come
     blocked  `_size > 0`, `_writing` true: the kernel is full; `_write_ready` goes on when it is not
+  `_first` and `_offset` say how much of the list is sent; of a chunk that is the only one, nothing is.
   Nobody may see unsent data that asyncio would have sent: everything that reports or judges the size of the buffer,
   ends the stream or drops the buffer calls `_flush_now` first. So `pause_writing` is called for the same bytes as in
   asyncio.
@@ -35,7 +36,6 @@ import contextvars
 import socket
 import sys
 import weakref
-from _thread import get_ident
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ from weft._core.handle import Flushable, Runnable
 from weft._io.spi import READ, WRITE
 from weft._native.incontext import InContext
 from weft._net.flow import DROPPED_WRITES_LOGGED, HIGH_WATER_BYTES, water_marks
+from weft._net.outgoing import Outgoing
 from weft._net.sockops import AnyLoop, close_kept, keep_open
 
 if TYPE_CHECKING:
@@ -85,14 +86,13 @@ class WriteReady(Runnable):
         self.stream._write_ready()
 
 
-class Stream(Flushable):
+class Stream(Outgoing):
     """One connected stream socket on one loop. Used by the loop's thread only."""
 
     __slots__ = (
         "_barred",
         "_buffered",
         "_bulk_bytes",
-        "_chunks",
         "_closing",
         "_conn_lost",
         "_context",
@@ -102,8 +102,6 @@ class Stream(Flushable):
         "_first",
         "_flush_above",
         "_high",
-        "_in_dirty",
-        "_loop",
         "_low",
         "_offset",
         "_ops",
@@ -113,7 +111,6 @@ class Stream(Flushable):
         "_protocol_paused",
         "_read_eof",
         "_server",
-        "_size",
         "_sock",
         "_transport",
         "_watching",
@@ -130,8 +127,7 @@ class Stream(Flushable):
         server: Server | None,
         context: contextvars.Context | None,
     ) -> None:
-        self._is_step = False
-        self._loop = loop
+        Outgoing.__init__(self, loop)
         self._poller: Poller = loop._poller
         self._ops: Ops = self._poller.ops
         #: None once the connection is lost and the descriptor closed.
@@ -148,15 +144,10 @@ class Stream(Flushable):
         self._read_eof = False
         #: How much the next read expects, into memory of its own; 0 means little, by way of the loop's buffer.
         self._bulk_bytes = 0
-        self._chunks: list[bytes] = []
         #: Index of the first chunk that is not wholly sent; those before it are spent.
         self._first = 0
         #: Bytes of chunks[first] that are sent.
         self._offset = 0
-        #: Unsent bytes.
-        self._size = 0
-        #: The scheduler will call `_flush` when the running callback returns.
-        self._in_dirty = False
         self._writing = False
         self._write_runnable: WriteReady | None = None
         self._eof = False
@@ -343,10 +334,6 @@ class Stream(Flushable):
             raise RuntimeError(f"Cannot call {method}() after write_eof()")
         raise RuntimeError(f"unable to {method}; sendfile is in progress")
 
-    def _hold(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-
     def _judge_buffer(self) -> None:
         """Something was added to the buffer: send it now, or see to it that it will be."""
         if self._writing:
@@ -355,13 +342,9 @@ class Stream(Flushable):
         elif self._size > self._flush_above or len(self._chunks) >= _FLUSH_CHUNKS:
             self._flush_now()
             self._maybe_pause_protocol()
-        elif not self._in_dirty:
-            if self._loop._thread_id != get_ident():
-                # No callback of the loop is running that could return: asyncio would have sent by now.
-                self._flush_now()
-            else:
-                self._in_dirty = True
-                self._loop._mark_dirty(self)
+        elif not self._loop._mark_dirty(self):
+            # No callback of the loop is running that could return: asyncio would have sent by now.
+            self._flush_now()
 
     def _count_dropped_write(self) -> None:
         if self._conn_lost >= DROPPED_WRITES_LOGGED:
@@ -369,7 +352,6 @@ class Stream(Flushable):
         self._conn_lost += 1
 
     def _flush(self) -> None:
-        self._in_dirty = False
         self._flush_now()
 
     def _flush_now(self) -> None:
@@ -377,7 +359,15 @@ class Stream(Flushable):
         if self._size == 0 or self._writing or self._conn_lost:
             return
         try:
-            count = self._ops.send(self._sock, self._fd, self._chunks, self._first, self._offset)  # type: ignore[arg-type]
+            if self._only is not None:
+                count = self._ops.send_one(self._sock, self._fd, self._only)  # type: ignore[arg-type]
+                if count == self._size:
+                    self._only = None
+                    self._size = 0
+                    return
+                self._list_only()
+            else:
+                count = self._ops.send(self._sock, self._fd, self._chunks, self._first, self._offset)  # type: ignore[arg-type]
             if count > 0:
                 self._taken(count)
             if self._size > 0:
@@ -396,6 +386,8 @@ class Stream(Flushable):
         """The kernel takes bytes again: one call, then tell the protocol, then finish what waited for the buffer."""
         if self._conn_lost or not self._writing:
             return
+        # What `resume_writing` wrote when everything was sent.
+        self._list_only()
         try:
             count = self._ops.send(self._sock, self._fd, self._chunks, self._first, self._offset)  # type: ignore[arg-type]
         except (SystemExit, KeyboardInterrupt):
@@ -443,6 +435,7 @@ class Stream(Flushable):
         self._first = first
 
     def _drop_chunks(self) -> None:
+        self._only = None
         self._chunks.clear()
         self._first = 0
         self._offset = 0

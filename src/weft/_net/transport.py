@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING, Any
 from weft._net.sockops import AnyLoop, ensure_fd_no_transport, set_nodelay
 from weft._net.stream import Stream
 
+try:
+    import cython
+except ImportError:
+    from weft import _cython as cython
+
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Iterable
@@ -110,8 +115,10 @@ class StreamTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         self._stream.resume_reading()
 
+    @cython.locals(stream=Stream)  # type: ignore[untyped-decorator]
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        self._stream.write(data)
+        stream = self._stream
+        stream.write(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         self._stream.writelines(list_of_data)

@@ -9,6 +9,8 @@ cdef int _UNWRAPPED, _HANDSHAKE, _WRAPPED, _FLUSHING, _SHUTDOWN
 cdef int _APP_INIT, _APP_MADE, _APP_EOF, _APP_LOST
 
 
+# Final, so that it calls itself directly. Cython takes what a final class overrides from its base: not repeated here.
+@cython.final
 cdef class TLSConnection(Sender):
     cdef int _app
     cdef readonly bint _app_reading_paused
@@ -68,4 +70,3 @@ cdef class TLSConnection(Sender):
     cpdef _close_transport(self)
     cpdef _abort(self, object exc)
     cdef _force_transport(self, object exc)
-    cdef _fatal_error(self, object exc, str message)

@@ -5,6 +5,7 @@ from weft._native.filling cimport Filling
 cdef Py_ssize_t _RECORD_BYTES, _SLICE_BYTES, _HEADER_BYTES, _APPLICATION_DATA, _OVERHEAD_BYTES
 
 
+@cython.final
 cdef class RecordLayer:
     cdef bint _aligned
     cdef Py_ssize_t _at
@@ -14,7 +15,11 @@ cdef class RecordLayer:
     cdef bint _leftover
     cdef readonly object _outgoing
     cdef Py_ssize_t _pending
+    cdef object _put_in
     cdef object _raw
+    cdef object _read
+    cdef object _take_out
+    cdef object _write
     cdef readonly bint ended
     cdef readonly object ssl_object
 

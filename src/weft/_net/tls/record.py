@@ -55,7 +55,11 @@ class RecordLayer:
         "_leftover",
         "_outgoing",
         "_pending",
+        "_put_in",
         "_raw",
+        "_read",
+        "_take_out",
+        "_write",
         "ended",
         "ssl_object",
     )
@@ -71,6 +75,11 @@ class RecordLayer:
         self._raw: Any = self.ssl_object
         if _is_plain(type(self.ssl_object)):
             self._raw = self.ssl_object._sslobj
+        # What is called for each message, looked up once.
+        self._read: Any = self._raw.read
+        self._write: Any = self._raw.write
+        self._put_in: Any = self._incoming.write
+        self._take_out: Any = self._outgoing.read
         #: `_raw` keeps no view of the memory that it is given to fill.
         self._fills = type(self._raw).__module__ == "_ssl"
         #: Ciphertext that is not in the BIO yet, from `_at` on.
@@ -87,7 +96,7 @@ class RecordLayer:
     def release(self) -> None:
         """Let OpenSSL's objects go, and with them the context; nothing may be fed, read or sent any more."""
         self.ssl_object = None
-        self._raw = None
+        self._raw = self._read = self._write = None
 
     # -------------------------------------------------------------------------------------------------- incoming
 
@@ -107,7 +116,7 @@ class RecordLayer:
 
     def _put(self, data: Any) -> None:
         """Ciphertext for OpenSSL."""
-        self._pending += self._incoming.write(data)
+        self._pending += self._put_in(data)
 
     def _feed_all(self) -> None:
         if self._at < len(self._data):
@@ -192,7 +201,7 @@ class RecordLayer:
         wanted = self._readable()
         while wanted > 0:
             try:
-                piece = self._raw.read(wanted)
+                piece = self._read(wanted)
             except AGAIN:
                 if self._note_nothing():
                     break
@@ -221,7 +230,7 @@ class RecordLayer:
         while offset < size and self._readable() > 0:
             wanted = size - offset
             try:
-                count = self._raw.read(wanted, target[offset:])
+                count = self._read(wanted, target[offset:])
             except AGAIN:
                 if self._note_nothing():
                     break
@@ -244,7 +253,7 @@ class RecordLayer:
     def send(self, data: Any) -> int:
         """Make a record of the front of `data`; the bytes taken, or -1 when the peer must speak first."""
         try:
-            return int(self._raw.write(data))
+            return int(self._write(data))
         except AGAIN:
             return -1
 
@@ -254,7 +263,7 @@ class RecordLayer:
 
     def take(self) -> bytes:
         """All ciphertext for the peer, once."""
-        data: bytes = self._outgoing.read()
+        data: bytes = self._take_out()
         return data
 
     # ---------------------------------------------------------------------------------------- beginning and end

@@ -1,7 +1,6 @@
 cimport cython
 
-from weft._core.handle cimport Flushable
-from weft._core.loopcore cimport LoopCore
+from weft._net.outgoing cimport Outgoing
 from weft._net.stream cimport Stream
 from weft._net.tls.record cimport RecordLayer
 
@@ -9,16 +8,12 @@ cdef int _HANDSHAKE, _WRAPPED, _FLUSHING
 cdef Py_ssize_t _FLUSH_BYTES, _RECORD_BYTES
 
 
-cdef class Sender(Flushable):
-    cdef list _chunks
+cdef class Sender(Outgoing):
     cdef Py_ssize_t _conn_lost
     cdef public object _face
-    cdef bint _in_dirty
-    cdef readonly LoopCore _loop
     cdef readonly object _protocol
     cdef bint _reading
     cdef readonly RecordLayer _records
-    cdef Py_ssize_t _size
     cdef int _state
     cdef Stream _stream
     cdef readonly object _transport
@@ -30,12 +25,11 @@ cdef class Sender(Flushable):
     cdef _fatal_error(self, object exc, str message)
     cpdef write(self, object data)
     cpdef writelines(self, object list_of_data)
-    cpdef _hold(self, bytes chunk)
     cdef _judge_buffer(self)
     cdef _count_dropped_write(self)
     cdef _flush(self)
     cdef _encrypt_guarded(self)
-    @cython.locals(chunks=list, data=bytes, sent=Py_ssize_t)
+    @cython.locals(data=bytes, sent=Py_ssize_t)
     cdef _encrypt(self)
     @cython.locals(size=Py_ssize_t, sent=Py_ssize_t, count=Py_ssize_t, records=RecordLayer, ready=list)
     cdef Py_ssize_t _encrypt_many(self, bytes data) except -1

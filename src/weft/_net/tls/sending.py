@@ -2,8 +2,8 @@
 
 Rules for whoever edits:
 
-- What a callback writes waits in `_chunks` as plaintext (bytes only) until the callback returns, and becomes as few records
-  and one write below. As in `stream`, nobody may see what asyncio would have sent already: who reports the size of the
+- What a callback writes waits as plaintext (`outgoing`) until the callback returns, and becomes as few records and one
+  write below. As in `stream`, nobody may see what asyncio would have sent already: who reports the size of the
   buffer, ends the connection or judges it calls `_encrypt` first.
 - Records wait in OpenSSL's outgoing BIO only while the transport below is full (`_transport_full`).
 - `_state` is the connection's (`states`), which alone writes it. Plaintext is taken in HANDSHAKE and WRAPPED, and encrypted in
@@ -15,13 +15,12 @@ Everything here runs in the loop's thread.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from asyncio import constants
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
-from weft._core.handle import Flushable
 from weft._net.flow import DROPPED_WRITES_LOGGED, water_marks
+from weft._net.outgoing import Outgoing
 from weft._net.sockops import AnyLoop
 from weft._net.stream import FLUSH_BYTES, Stream
 from weft._net.tls.record import RECORD_BYTES, RecordLayer
@@ -43,19 +42,15 @@ _RECORD_BYTES = RECORD_BYTES
 WRITE_HIGH_BYTES: int = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE * 1024
 
 
-class Sender(Flushable):
+class Sender(Outgoing):
     """What `TLSConnection` writes with; of no use without it."""
 
     __slots__ = (
-        "_chunks",
         "_conn_lost",
         "_face",
-        "_in_dirty",
-        "_loop",
         "_protocol",
         "_reading",
         "_records",
-        "_size",
         "_state",
         "_stream",
         "_transport",
@@ -66,8 +61,7 @@ class Sender(Flushable):
     )
 
     def __init__(self, loop: AnyLoop, records: RecordLayer, state: int) -> None:
-        self._is_step = False
-        self._loop = loop
+        Outgoing.__init__(self, loop)
         self._records = records
         self._state = state
         #: None until the transport above is made, and after connection_lost: that breaks the cycle.
@@ -81,9 +75,6 @@ class Sender(Flushable):
         self._transport_full = False
         #: Counts the writes dropped after the end.
         self._conn_lost = 0
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._in_dirty = False
         #: The protocol is given what has arrived, further up the stack: what it writes is sent when that is over.
         self._reading = False
         self._writing_paused = False
@@ -122,22 +113,12 @@ class Sender(Flushable):
         if self._size > 0:
             self._judge_buffer()
 
-    def _hold(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-
     def _judge_buffer(self) -> None:
         """Something was added to what waits: encrypt it now, or see to it that it will be."""
         if self._state != _WRAPPED:
             return  # sent when the handshake is done
-        if self._size > _FLUSH_BYTES:
+        if self._size > _FLUSH_BYTES or (not self._reading and not self._loop._mark_dirty(self)):
             self._encrypt_guarded()
-        elif not self._in_dirty and not self._reading:
-            if self._loop._thread_id != get_ident():
-                self._encrypt_guarded()
-            else:
-                self._in_dirty = True
-                self._loop._mark_dirty(self)
 
     def _count_dropped_write(self) -> None:
         if self._conn_lost >= DROPPED_WRITES_LOGGED:
@@ -145,7 +126,6 @@ class Sender(Flushable):
         self._conn_lost += 1
 
     def _flush(self) -> None:
-        self._in_dirty = False
         if self._size > 0:
             self._encrypt_guarded()
 
@@ -158,20 +138,15 @@ class Sender(Flushable):
     def _encrypt(self) -> None:
         """Make records of what is pending and hand them to the transport below."""
         if self._size > 0 and (self._state == _WRAPPED or self._state == _FLUSHING):
-            chunks = self._chunks
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             # Taken out first: the transport below may call back.
-            self._chunks = []
-            self._size = 0
+            data = self._take_held()
             if len(data) <= _RECORD_BYTES:
                 sent = self._records.send(data)
             else:
                 sent = self._encrypt_many(data)
             if sent < len(data):
                 # OpenSSL wants to hear from the peer first; `_read` comes here again.
-                rest = data if sent <= 0 else data[sent:]
-                self._chunks.insert(0, rest)
-                self._size += len(rest)
+                self._put_back(data if sent <= 0 else data[sent:])
         self._send_records()
 
     def _encrypt_many(self, data: bytes) -> int:
@@ -206,8 +181,7 @@ class Sender(Flushable):
         self._control_writing(0)
 
     def _drop_chunks(self) -> None:
-        self._chunks = []
-        self._size = 0
+        self._take_held()
         self._records.take()
 
     def _buffer_size(self) -> int:

@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from weft._net.tls.connection import TLSConnection
 
+try:
+    import cython
+except ImportError:
+    from weft import _cython as cython
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -111,8 +116,10 @@ class SSLTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         self._ssl_protocol._resume_reading()
 
+    @cython.locals(connection=TLSConnection)  # type: ignore[untyped-decorator]
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        self._ssl_protocol.write(data)
+        connection = self._ssl_protocol
+        connection.write(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         self._ssl_protocol.writelines(list_of_data)
