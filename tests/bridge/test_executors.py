@@ -7,7 +7,6 @@ import concurrent.futures
 import contextvars
 import errno
 import functools
-import glob
 import importlib
 import multiprocessing.resource_tracker
 import os
@@ -16,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 
 import cloudpickle
@@ -246,6 +244,12 @@ def wait_for(path, began):
     return "ended"
 
 
+def say_so_and_stay(pipe):
+    """Say that it began, to whoever reads, and wait for the end of this process."""
+    with open(pipe, "w"):
+        signal.pause()
+
+
 def never(path):
     with open(path, "a") as file:
         file.write("ran\n")
@@ -413,8 +417,8 @@ def breaking(monkeypatch):
             moment()
             for process in list(pool._processes.values()):
                 process.kill()
-            while not pool._broken:
-                time.sleep(0.001)
+            # All that it holds has failed: it knows that it is broken.
+            concurrent.futures.wait([item.future for item in pool._pending_work_items.values()])
             monkeypatch.undo()
             raise OSError("handle is closed")
 
@@ -436,16 +440,13 @@ async def test_a_pool_that_breaks_in_submit(world, breaking):
 @pytest.mark.skipif(since(3, 12), reason="a pool that breaks waits for submit from 3.12 on")
 async def test_a_pool_that_breaks_in_submit_when_the_call_has_begun(world, breaking, tmp_path):
     async with make("stdlib") as ex:
-        end, began = tmp_path / "end", tmp_path / "began"
+        began = tmp_path / "began"
+        os.mkfifo(began)
         assert await ex.run(abs, -1) == 1
-
-        def wait_for_it():
-            while not began.exists():
-                time.sleep(0.001)
-
-        breaking(wait_for_it)
-        with pytest.raises(bridge.WorkerDied, match=r"wait_for.* was lost: it had begun when its pool failed \(handle"):
-            await ex.run(wait_for, str(end), str(began))
+        # To open either end waits for the other.
+        breaking(lambda: began.open().close())
+        with pytest.raises(bridge.WorkerDied, match=r"say_so.* was lost: it had begun when its pool failed \(handle"):
+            await ex.run(say_so_and_stay, str(began))
         assert await ex.run(abs, -1) == 1
 
 
@@ -489,8 +490,11 @@ async def test_a_worker_that_another_owners_pool_cannot_start(world, monkeypatch
     assert log.read_text() == "1\n2\n"
 
 
-async def test_what_was_withdrawn_does_not_hold_up_the_end(world, tmp_path):
+async def test_what_was_withdrawn_does_not_hold_up_the_end(world, tmp_path, monkeypatch):
     """It stands behind a call that was abandoned, and would wait for it."""
+    boards = tmp_path / "boards"
+    boards.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(boards))
     end, began = tmp_path / "end", tmp_path / "began"
     async with make("stdlib", workers=1, on_cancel="abandon") as ex:
         abandoned = asyncio.create_task(ex.run(wait_for, str(end), str(began)))
@@ -503,7 +507,7 @@ async def test_what_was_withdrawn_does_not_hold_up_the_end(world, tmp_path):
         assert abandoned.cancelled() and behind.cancelled()
     # It came here by killing the worker.
     assert not end.exists()
-    assert not glob.glob(os.path.join(tempfile.gettempdir(), "weft-board-*"))
+    assert not list(boards.glob("weft-board-*"))
 
 
 # ---------------------------------------------------------------------------------------- executors of other owners
