@@ -245,6 +245,10 @@ async def test_nothing_is_lost_while_descriptors_are_out(world):
         client.settimeout(10)
         assert client.recv(5) == b"hello"
         client.close()
+    if world.name == "asyncio":
+        # It starts again once for each place in the backlog, and may serve everything before it came to the last of them.
+        for timer in loop._scheduled:
+            timer.cancel()
     server.close()
     for protocol in protocols:
         await protocol.lost
