@@ -1,8 +1,8 @@
 /* Included before each generated C file (setup.py).
 
    Reporting an error is rare, and Cython writes out how it is done at every call that may fail. Told that the function is
-   cold, the compiler moves all of that out of the way: what is left of a function is half as long, and so is the code
-   that a loop has to fetch anew after each time it slept. */
+   cold, the compiler moves all of that out of the way: what is left of a function is shorter, up to half, and so is the
+   code that a loop has to fetch anew after it slept. */
 
 #include <Python.h>
 

@@ -39,7 +39,7 @@ REFUSAL = "cannot schedule"
 
 
 class _Generation:
-    """One pool and its board."""
+    """One pool and one board of it. `is_broken`: it is given no more calls."""
 
     def __init__(self, pool: ConcurrentExecutor, slots: int) -> None:
         self.pool = pool
@@ -80,7 +80,7 @@ class _PoolCall(Call):
         super().__init__(function, future)
 
     def withdraw(self) -> bool:
-        # And not by the future: the pool of 3.11 breaks for good over a cancelled one, if it breaks at that moment.
+        # And not by the future: if a pool of 3.11 breaks and holds a cancelled one, its thread dies of that.
         return not self._generation.board.cancel(self._slot)
 
     def ask(self) -> None:
@@ -157,11 +157,13 @@ class PoolEngine(FuturesEngine):
                 self._leave_stuck(function, generation, stuck, args[1])
 
     def _leave_stuck(self, function: Any, generation: _Generation, stuck: _Stuck, tries: list[int]) -> None:
-        """Go on with another board after `stuck`, whose slot is no longer ours; raises what can't be mended so."""
+        """Go on with another board after `stuck`, whose slot is no longer ours; raises what can't be mended so.
+
+        With the same pool: if it has broken it will say so, and if not, what runs there need not be disturbed.
+        """
         generation.is_broken = True
-        if not self._can_remake:
-            generation.leave()
-            self._generation = _Generation(generation.pool, self._slots)
+        generation.leave()
+        self._generation = _Generation(generation.pool, self._slots)
         if stuck.had_begun:
             raise WorkerDied(f"{function!r} was lost: it had begun when its pool failed ({stuck.__cause__})") from stuck
         if len(tries) >= TRIES:
