@@ -27,6 +27,7 @@ import records
 import worlds
 
 HANG_SECONDS = float(os.environ.get("WEFT_HANG_SECONDS", "15"))
+FIXTURE_SECONDS = 60.0
 MARKERS = (
     "every_world: also asyncio's names on Weft's loop, and Weft's names on asyncio's loop",
     "weft_only: no oracle: a listed deviation, or something asyncio does not have",
@@ -114,24 +115,35 @@ class Hang(SystemExit):
     """A test took too long. A SystemExit, because a loop lets that through from any callback or task."""
 
 
+def _hang_seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("slow_test")
+    return float(marker.args[0]) if marker else HANG_SECONDS
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """A dump and the end, if that exception is swallowed, or what hangs is a fixture that many tests share."""
+    faulthandler.dump_traceback_later(
+        2 * _hang_seconds(item) + FIXTURE_SECONDS, exit=True, file=item.config.stash[STDERR]
+    )
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
 def _on_alarm(signum: int, frame: Any) -> None:
     raise Hang("the test hangs: see the traceback for where the main thread waits")
 
 
 @pytest.fixture(autouse=True)
 def _hang_guard(request: pytest.FixtureRequest) -> Iterator[None]:
-    """First an exception in the main thread (the other tests go on), then, if that is swallowed, a dump and the end."""
-    marker = request.node.get_closest_marker("slow_test")
-    seconds = float(marker.args[0]) if marker else HANG_SECONDS
-    faulthandler.dump_traceback_later(seconds * 2, exit=True, file=request.config.stash[STDERR])
+    """An exception in the main thread, so that the other tests go on."""
     previous = signal.signal(signal.SIGALRM, _on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
+    signal.setitimer(signal.ITIMER_REAL, _hang_seconds(request.node), 5.0)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

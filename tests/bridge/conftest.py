@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,15 @@ HELPERS = (
 def no_child_is_left() -> Iterator[None]:
     """Pools of processes start a helper that lives as long as this process. Tests of other packages count children."""
     yield
+    left = multiprocessing.active_children()
+    for process in left:
+        # It has the helpers' pipes: they would not end before it.
+        process.kill()
+        process.join()
     # There is no public way to end them.
     for name, helper in HELPERS:
         if name in sys.modules:
             getattr(sys.modules[name], helper)._stop()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+    assert not left, "workers were left behind"

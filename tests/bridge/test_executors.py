@@ -428,26 +428,67 @@ def breaking(monkeypatch):
 
 
 @pytest.mark.skipif(since(3, 12), reason="a pool that breaks waits for submit from 3.12 on")
-async def test_a_pool_that_breaks_in_submit(world, breaking):
-    async with make("stdlib") as ex:
-        # Its thread runs from the first call on.
-        worker = await ex.run(os.getpid)
-        os.kill(worker, signal.SIGSTOP)
-        breaking(lambda: None)
-        assert await ex.run(abs, -1) == 1
+async def test_a_pool_of_another_owner_that_breaks_in_submit(world, breaking):
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        async with bridge.executor(pool) as ex:
+            # Its thread runs from the first call on.
+            worker = await ex.run(os.getpid)
+            os.kill(worker, signal.SIGSTOP)
+            breaking(lambda: None)
+            with pytest.raises(bridge.WorkerDied, match="can't be run: .* is broken: make another one"):
+                await ex.run(abs, -1)
 
 
 @pytest.mark.skipif(since(3, 12), reason="a pool that breaks waits for submit from 3.12 on")
-async def test_a_pool_that_breaks_in_submit_when_the_call_has_begun(world, breaking, tmp_path):
+async def test_a_pool_of_another_owner_that_breaks_in_submit_when_the_call_has_begun(world, breaking, tmp_path):
+    began = tmp_path / "began"
+    os.mkfifo(began)
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        async with bridge.executor(pool) as ex:
+            assert await ex.run(abs, -1) == 1
+            # To open either end waits for the other.
+            breaking(lambda: began.open().close())
+            with pytest.raises(bridge.WorkerDied, match=r"say_so.* was lost: it had begun when its pool failed"):
+                await ex.run(say_so_and_stay, str(began))
+
+
+async def test_a_worker_that_dies_while_another_is_started(world, monkeypatch, tmp_path):
+    """One that the pool came to know only after it had ended its workers would live for ever."""
+    spawn = concurrent.futures.ProcessPoolExecutor._spawn_process
+    context = multiprocessing.get_context("spawn")
+    start = context.Process.start
+    died = []
+
+    def spawn_second(pool):
+        first = list(pool._processes.values())
+
+        def start_and_kill(process):
+            start(process)
+            for each in first:
+                each.kill()
+                # A pool that does not wait for what is under way here has failed its calls and ended its workers by then.
+                pool._executor_manager_thread.join(0.5)
+                died.append(each)
+
+        monkeypatch.setattr(context.Process, "start", start_and_kill)
+        spawn(pool)
+        if died:
+            monkeypatch.undo()
+
+    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "_spawn_process", spawn_second)
+    end, began = tmp_path / "end", tmp_path / "began"
     async with make("stdlib") as ex:
-        began = tmp_path / "began"
-        os.mkfifo(began)
-        assert await ex.run(abs, -1) == 1
-        # To open either end waits for the other.
-        breaking(lambda: began.open().close())
-        with pytest.raises(bridge.WorkerDied, match=r"say_so.* was lost: it had begun when its pool failed \(handle"):
-            await ex.run(say_so_and_stay, str(began))
-        assert await ex.run(abs, -1) == 1
+        first = asyncio.create_task(ex.run(wait_for, str(end), str(began)))
+        await until_exists(began)
+        second = asyncio.create_task(ex.run(wait_for, str(end), str(began)))
+        with pytest.raises(bridge.WorkerDied, match="a worker died while it ran"):
+            await first
+        end.touch()
+        # It is lost if it had begun, and is sent again if not.
+        await asyncio.wait([second])
+        assert isinstance(second.exception(), bridge.WorkerDied | None)
+    assert died
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("failures", [1, 4])

@@ -8,14 +8,14 @@ Rules for whoever edits this file:
 - Few more calls are submitted than there are workers; so little is lost with a pool, and what waits can be taken back.
 - A call that dies unbegun again and again is given up: then it is the pool that can't live.
 - `submit` may fail when the pool has the call already, for it then starts a worker. Such a call is taken back on the
-  board, which is never used again; or it has begun, and is lost.
+  board, which is never used again; or it has begun, and is lost. (Of other owners' pools before Python 3.12 one may
+  also break meanwhile. Ours can't: see `stdlib`.)
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import functools
-import multiprocessing
 import sys
 import threading
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from concurrent.futures import Executor as ConcurrentExecutor
 from typing import Any
 
-from weft.bridge._engines import remote
+from weft.bridge._engines import remote, stdlib
 from weft.bridge._engines.futures import Again, Call, FuturesEngine, shut_down
 from weft.bridge._engines.spi import cores, need
 from weft.bridge.errors import Closed, WorkerDied
@@ -250,9 +250,7 @@ def processes(workers: int | None, on_cancel: OnCancel, pool: str | None = None)
         else:
             make = functools.partial(loky.ProcessPoolExecutor, count, initializer=remote.ignore_ctrl_c)
     if make is None:
-        # Never by fork: this process has threads, whose locks a forked child would keep for ever.
-        context = multiprocessing.get_context("spawn")
-        make = functools.partial(ProcessPoolExecutor, count, mp_context=context, initializer=remote.ignore_ctrl_c)
+        make = functools.partial(stdlib.process_pool, count, remote.ignore_ctrl_c)
     return PoolEngine("processes", make, count, on_cancel, owns=True, can_remake=True)
 
 
