@@ -5,11 +5,10 @@ Rules for whoever edits this file:
 - `weft/__init__.py` imports it before any other part of Weft: the choice is made when this module is imported, and it
   is for the whole process. Half of one edition and half of the other is never right (a compiled class can't inherit the
   plain one of its `.pxd`), so it is all `.py` or all that was built.
-- It imports of Weft the compiled modules only, and from the standard library what the interpreter has loaded already.
+- It imports nothing of Weft, and from the standard library only what the interpreter has loaded already.
 
-Why a finder: all compiled modules are in one shared object, `_compiled`, where Python's own finders see none of them.
-A wheel carries the `.py` files too, so the plain edition of an installed Weft (for a debugger, or to rule the compiler
-out) costs one environment variable: the finder is left out.
+Why a finder and not another installed copy: the wheel carries the `.py` files anyway, so the plain edition of an
+installed Weft (for a debugger, or to rule the compiler out) costs one environment variable.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
 from types import ModuleType
 from typing import Literal
 
@@ -26,28 +24,26 @@ __all__ = ["EDITION", "Edition", "edition", "reason"]
 
 Edition = Literal["compiled", "plain"]
 
+# The module that stands for all: the base of everything that the scheduler runs.
+_WITNESS = "_core.handle"
 
-class _CompiledFinder:
-    """Finds and loads the modules of Weft that are compiled."""
+
+class _PlainFinder:
+    """Finds the submodules of Weft by their `.py` files, even where a compiled module lies beside them."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The spec of a compiled module; None (ask the next finder) for any other name."""
-        if name not in _compiled.names:
+        """The spec of a submodule of Weft; None (ask the next finder) for any other name."""
+        if path is None or not name.startswith(_PREFIX):
             return None
-        # Not an `importlib.abc.Loader`: to import those would cost more than this class does.
-        spec = ModuleSpec(name, _CompiledFinder, origin=_compiled.__file__)  # type: ignore[arg-type]
-        spec.has_location = True
-        return spec
+        for entry in path:
+            spec = FileFinder(entry, (SourceFileLoader, SOURCE_SUFFIXES)).find_spec(name, target)
+            if spec is not None:
+                return spec
+        return None
 
-    @staticmethod
-    def create_module(spec: ModuleSpec) -> ModuleType:
-        module: ModuleType = _compiled.create(spec)
-        return module
 
-    @staticmethod
-    def exec_module(module: ModuleType) -> None:
-        _compiled.execute(module)
+_PREFIX = __name__.rpartition(".")[0] + "."
 
 
 def _is_subinterpreter() -> bool:
@@ -71,7 +67,9 @@ def _why_plain() -> str:
 
 
 def _has_compiled() -> bool:
-    return PathFinder.find_spec(f"{__package__}._compiled", sys.modules[__package__].__path__) is not None
+    room, _, stem = _WITNESS.rpartition(".")
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), *room.split("."))
+    return any(os.path.exists(os.path.join(folder, stem + suffix)) for suffix in EXTENSION_SUFFIXES)
 
 
 def edition() -> Edition:
@@ -93,9 +91,6 @@ if sys.platform == "win32":
     )
 
 _forced = _why_plain()
-EDITION: Edition = "compiled" if not _forced and _has_compiled() else "plain"
-if EDITION == "compiled":
-    # What is installed and can't be loaded is an error, never the plain edition in silence. (By name: what reads imports
-    # from sources would take it for the whole package.)
-    _compiled = import_module(f"{__package__}._compiled")
-    sys.meta_path.insert(0, _CompiledFinder)
+EDITION: Edition = "compiled" if _has_compiled() and not _forced else "plain"
+if _forced and _PlainFinder not in sys.meta_path:
+    sys.meta_path.insert(0, _PlainFinder)

@@ -117,4 +117,4 @@ def test_the_environment_is_the_one_under_test() -> None:
 def is_source() -> bool:
     import weft
 
-    return not any(Path(weft.__file__).parent.glob("_compiled.*.so"))
+    return not any(Path(weft.__file__).parent.joinpath("_core").glob("handle.*.so"))
