@@ -166,7 +166,9 @@ async def test_kill_twice_and_later(world):
     process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
     process.kill()
     process.kill()
-    assert await process.wait() == -signal.SIGKILL
+    code = await process.wait()
+    # If the child is gone already, asyncio's second kill may take the code away, as above.
+    assert code == -signal.SIGKILL or (code == 255 and not world.weft_loop)
 
 
 # ------------------------------------------------------------------------------------------------- that do not start
